@@ -1,0 +1,46 @@
+"""The exceptions that widespectrum raises.
+
+    WideSpectrumError          everything below; the command line prints it as one sentence
+    ├── InputError             the user's file, option or value is wrong (exit code 2)
+    │   ├── UnknownNameError   a name that is in no table; the message lists the nearest ones
+    │   └── MissingExtraError  the name is known, its packages are not installed
+    ├── RunFolderError         a run folder is damaged, locked, or belongs to another run (exit code 2)
+    └── ModelError             a generator, reward model or judge failed; retried on the next run (exit code 1)
+
+Every message says what was expected, what came, and what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "InputError",
+    "MissingExtraError",
+    "ModelError",
+    "RunFolderError",
+    "UnknownNameError",
+    "WideSpectrumError",
+]
+
+
+class WideSpectrumError(Exception):
+    """Base of every error of this package."""
+
+
+class InputError(WideSpectrumError, ValueError):
+    """A value, option or file of the user is not what was expected."""
+
+
+class UnknownNameError(InputError):
+    """A name that is registered nowhere."""
+
+
+class MissingExtraError(InputError):
+    """A registered name whose optional packages are not installed."""
+
+
+class RunFolderError(WideSpectrumError):
+    """A run folder that cannot be used as it stands."""
+
+
+class ModelError(WideSpectrumError):
+    """A generator, reward model or judge that failed on a batch; nothing of the batch is stored."""

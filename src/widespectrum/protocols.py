@@ -1,0 +1,123 @@
+"""What a generator, a reward model and a judge must offer: one method each, batch in, batch out.
+
+Every answer list has the length and order of its questions. `spec` says what the model is; two models with equal
+`spec.key` give equal output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from .types import ModelSpec, Order, Prompt
+
+__all__ = [
+    "Abstention",
+    "Answer",
+    "Features",
+    "Generator",
+    "Judge",
+    "Question",
+    "Refusal",
+    "RewardModel",
+    "TwoTowerRewardModel",
+]
+
+Features = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A generator's answer when it will not or cannot make the image: a finding, stored with its reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """A judge's answer when it cannot tell; not stored, shown as missing coverage."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One question to a judge about `image`, which a generator made.
+
+    With a `rival`: which of the two fits `prompt` better? `order` says whether `image` is shown first or second. Without one: how
+    does `image` rate on `dimension`? `rewards` holds, per reward model, its scores of (image, rival) under `prompt`.
+    """
+
+    prompt: Prompt
+    image: Image
+    rival: Image | None = None
+    dimension: str = "overall"
+    order: Order = "both"
+    rewards: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`outcome` in [0, 1]: see `widespectrum.types.Verdict`."""
+
+    outcome: float
+    rationale: str = ""
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Makes images from prompts."""
+
+    spec: ModelSpec
+
+    def generate(
+        self, prompts: Sequence[Prompt], *, seeds: Sequence[int], images: Sequence[Image] | None = None
+    ) -> list[Image | Refusal]:
+        """One image or refusal per prompt; `images` are input images for generators that edit."""
+        ...
+
+
+@runtime_checkable
+class RewardModel(Protocol):
+    """Scores images under prompts."""
+
+    spec: ModelSpec
+
+    def score(self, images: Sequence[Image], prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Shape (N,), float64, higher = preferred: `images[i]` under `prompts[i]`."""
+        ...
+
+
+@runtime_checkable
+class TwoTowerRewardModel(RewardModel, Protocol):
+    """A reward model whose image part does not depend on the prompt, so that an image is encoded once."""
+
+    def encode_images(self, images: Sequence[Image]) -> Features:
+        """Shape (N, ...)."""
+        ...
+
+    def encode_texts(self, prompts: Sequence[str]) -> Features:
+        """Shape (N, ...)."""
+        ...
+
+    def combine(self, image_features: Features, text_features: Features) -> NDArray[np.float64]:
+        """Shape (N,): the scores of row i under row i."""
+        ...
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Answers questions about images."""
+
+    spec: ModelSpec
+    dimensions: tuple[str, ...]
+    """What it can be asked: `overall` and the dimensions it rates."""
+
+    def judge(self, questions: Sequence[Question]) -> list[Answer | Abstention]:
+        """One answer or abstention per question."""
+        ...

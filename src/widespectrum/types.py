@@ -1,0 +1,332 @@
+"""The records that travel between stages, with their invariants. Standard library only.
+
+Tables hold the same fields as columns; their Arrow schemas are in `widespectrum.store`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+from urllib.parse import parse_qsl, quote, urlencode
+
+from .errors import InputError
+
+__all__ = [
+    "DIMENSIONS",
+    "ImageRecord",
+    "ImageStatus",
+    "MetricResult",
+    "ModelSpec",
+    "OPTIONAL_DIMENSIONS",
+    "Order",
+    "Parameter",
+    "Prompt",
+    "Role",
+    "RunManifest",
+    "RunStatus",
+    "Score",
+    "Submission",
+    "Verdict",
+    "canonical_json",
+    "digest",
+    "prompt_id",
+]
+
+Role: TypeAlias = Literal["original", "wide_spectrum"]
+ImageStatus: TypeAlias = Literal["ok", "refused"]
+Order: TypeAlias = Literal["first", "second", "both"]
+RunStatus: TypeAlias = Literal["started", "complete"]
+Parameter: TypeAlias = bool | int | float | str
+
+DIMENSIONS = (
+    "background",
+    "clarity",
+    "color aesthetic",
+    "color brightness",
+    "detail realism",
+    "detail refinement",
+    "emotion",
+    "lighting distinction",
+    "main object",
+    "object pairing",
+    "richness",
+)
+"""The eleven dimensions of the benchmark, in alphabetical order."""
+
+OPTIONAL_DIMENSIONS = ("lighting aesthetic", "symmetry")
+
+_COMMIT = re.compile(r"[0-9a-f]{40}|v[0-9]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SPEC = re.compile(r"(?P<adapter>[^:@?]+):(?P<name>[^:@?]+)(?:@(?P<revision>[^?]+))?(?:\?(?P<params>.*))?")
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys, no spaces, UTF-8 and no NaN: one text for one value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: object) -> str:
+    """sha256 (64 hex digits) of `canonical_json(value)`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def prompt_id(pair_id: str, role: Role, text: str, dimensions: tuple[str, ...] = ()) -> str:
+    """The id of a prompt, 16 hex digits; another text, role or dimension gives another id."""
+    return digest([pair_id, role, text, list(dimensions)])[:16]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(message)
+
+
+def _require_choice(name: str, value: object, choices: object) -> None:
+    allowed = get_args(choices)
+    _require(value in allowed, f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One prompt of a pair. `role` original is the plain caption and has no dimensions."""
+
+    prompt_id: str
+    text: str
+    pair_id: str
+    role: Role
+    dimensions: tuple[str, ...] = ()
+    subset: str = ""
+
+    def __post_init__(self) -> None:
+        where = f"prompt of pair {self.pair_id!r}"
+        _require_choice(f"{where}: role", self.role, Role)
+        _require(bool(self.pair_id), "a prompt needs a pair_id; got an empty one")
+        _require(bool(self.text.strip()), f"{where}: the text is empty")
+        _require(self.text == self.text.strip(), f"{where}: the text starts or ends with a blank; strip it")
+        _require(unicodedata.is_normalized("NFC", self.text), f"{where}: the text must be Unicode NFC")
+        _require(
+            (self.role == "original") == (not self.dimensions),
+            f"{where}: an original prompt has no dimensions and a wide_spectrum prompt at least one; "
+            f"got role {self.role!r} with {list(self.dimensions)}",
+        )
+        known = DIMENSIONS + OPTIONAL_DIMENSIONS
+        for name in self.dimensions:
+            _require(name in known, f"{where}: unknown dimension {name!r}; expected one of {', '.join(known)}")
+        _require(len(set(self.dimensions)) == len(self.dimensions), f"{where}: a dimension is named twice")
+        expected = prompt_id(self.pair_id, self.role, self.text, self.dimensions)
+        _require(
+            self.prompt_id in (expected, "") or self.prompt_id.startswith("external:"),
+            f"{where}: the prompt_id {self.prompt_id!r} does not belong to this text; expected {expected!r}",
+        )
+        object.__setattr__(self, "prompt_id", self.prompt_id or expected)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """What identifies a generator, reward model or judge: everything that changes its output.
+
+    `revision` is a 40-digit commit, `vN` for an algorithm of this package, or None while unresolved.
+    The text form `adapter:name@revision?option=value` parses back.
+    """
+
+    adapter: str
+    name: str
+    revision: str | None = None
+    params: Mapping[str, Parameter] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for label, value in (("adapter", self.adapter), ("name", self.name)):
+            _require(
+                bool(value) and not set(value) & set(":@?"),
+                f"a model's {label} must be a non-empty text without ':', '@' or '?'; got {value!r}",
+            )
+        _require(
+            self.revision is None or bool(_COMMIT.fullmatch(self.revision)),
+            f"the revision of {self.name!r} must be a 40-digit commit or v1, v2, ...; got {self.revision!r}. "
+            "Branch names such as 'main' move: resolve them first",
+        )
+        object.__setattr__(self, "params", dict(sorted(self.params.items())))
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        values = {name: json.dumps(value) for name, value in self.params.items()}
+        return f"{self.adapter}:{self.name}{revision}" + (f"?{urlencode(values, quote_via=quote)}" if values else "")
+
+    @property
+    def key(self) -> str:
+        """sha256 over adapter, name, revision and parameters."""
+        return digest([self.adapter, self.name, self.revision, dict(self.params)])
+
+    @classmethod
+    def parse(cls, text: str) -> ModelSpec:
+        """The spec that `str()` wrote."""
+        match = _SPEC.fullmatch(text)
+        if match is None:
+            raise InputError(f"expected 'adapter:name@revision', got {text!r}")
+        params = {name: json.loads(value) for name, value in parse_qsl(match["params"] or "")}
+        return cls(adapter=match["adapter"], name=match["name"], revision=match["revision"], params=params)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """One image that a generator made, or its recorded refusal to make it.
+
+    `image_id` is the sha256 of the encoded bytes; `generator` is the label under which the manifest holds its spec.
+    """
+
+    image_id: str
+    prompt_id: str
+    generator: str
+    seed: int
+    status: ImageStatus
+    detail: str
+    width: int
+    height: int
+    path: str
+
+    def __post_init__(self) -> None:
+        where = f"image of prompt {self.prompt_id!r} by {self.generator!r}"
+        _require_choice(f"{where}: status", self.status, ImageStatus)
+        if self.status == "ok":
+            _require(bool(_SHA256.fullmatch(self.image_id)), f"{where}: image_id must be a sha256; got {self.image_id!r}")
+            _require(self.width > 0 and self.height > 0, f"{where}: an image needs a size; got {self.width}x{self.height}")
+        else:
+            _require(not self.image_id and not self.path, f"{where}: a refusal has no image")
+            _require(bool(self.detail), f"{where}: a refusal needs its reason in 'detail'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The reward of one image under one prompt; higher is better, on the reward model's own scale."""
+
+    pair_id: str
+    generator: str
+    image_seed: int
+    image_role: Role
+    prompt_role: Role
+    image_id: str
+    prompt_id: str
+    reward_model: str
+    value: float
+    truncated: bool
+
+    def __post_init__(self) -> None:
+        _require_choice("image_role", self.image_role, Role)
+        _require_choice("prompt_role", self.prompt_role, Role)
+        _require(
+            math.isfinite(self.value),
+            f"score of {self.reward_model!r} on pair {self.pair_id!r} must be finite; got {self.value}. "
+            "Leave out what cannot be scored",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A judge's answer about one image, alone or beside a rival.
+
+    `dimension` says what was asked: `overall` (which image fits the prompt better), `effects`, `main concept`, or one
+    of the dimensions. `outcome` is in [0, 1]: 1 = `image_id` wins against `rival_id`, 0.5 = tie, 0 = the rival wins;
+    for an image alone it is the rating as a share of its scale (J / 2, effects / 100). With a rival there are three
+    rows: `order` first and second (which image was shown first) and their aggregate `both`.
+    """
+
+    prompt_id: str
+    image_id: str
+    rival_id: str
+    dimension: str
+    judge: str
+    outcome: float
+    order: Order
+    rationale: str
+
+    def __post_init__(self) -> None:
+        _require_choice("order", self.order, Order)
+        _require(
+            0.0 <= self.outcome <= 1.0,
+            f"verdict of {self.judge!r} on prompt {self.prompt_id!r}: outcome must be in [0, 1]; got {self.outcome}",
+        )
+        _require(
+            bool(self.rival_id) or self.order == "both",
+            f"verdict of {self.judge!r}: an image without a rival has order 'both'; got {self.order!r}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricResult:
+    """One estimate with its interval. `n` counts prompt pairs; a missing interval is NaN at both ends."""
+
+    metric: str
+    model: str
+    value: float
+    ci_low: float
+    ci_high: float
+    level: float
+    n: int
+    subset: str
+    tie_group: int | None = None
+
+    def __post_init__(self) -> None:
+        where = f"{self.metric} of {self.model!r}"
+        _require(math.isfinite(self.value), f"{where} must be finite; got {self.value}. Leave out what is undefined")
+        _require(0.0 < self.level < 1.0, f"{where}: level must be between 0 and 1; got {self.level}")
+        _require(self.n > 0, f"{where}: n must be positive; got {self.n}")
+        if math.isnan(self.ci_low) and math.isnan(self.ci_high):
+            return
+        _require(
+            self.ci_low <= self.value <= self.ci_high,
+            f"{where}: expected ci_low <= value <= ci_high; got {self.ci_low}, {self.value}, {self.ci_high}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunManifest:
+    """What made a run: written first as `started`, last as `complete`. Nothing of it enters a key."""
+
+    schema_version: int
+    benchmark_version: str
+    datasets: Mapping[str, str]
+    specs: Mapping[str, Mapping[str, str]]
+    functional_digest: str
+    packages: Mapping[str, str]
+    git_commit: str | None
+    dirty: bool | None
+    seed: int
+    created: str
+    status: RunStatus
+
+    def __post_init__(self) -> None:
+        _require_choice("status", self.status, RunStatus)
+        for kind, table in self.specs.items():
+            for label, text in table.items():
+                _require(bool(label), f"the manifest holds a {kind} without a label: {text!r}")
+                ModelSpec.parse(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A run offered to the leaderboard; `tables` are paths inside the submission, relative to its root."""
+
+    manifest: RunManifest
+    tables: tuple[str, ...]
+    model_name: str
+    model_url: str
+    license: str
+    contact: str
+
+    def __post_init__(self) -> None:
+        for name in ("model_name", "license", "contact"):
+            _require(bool(getattr(self, name).strip()), f"a submission needs a {name}; got an empty one")
+        for table in self.tables:
+            parts = table.split("/")
+            _require(
+                ".." not in parts and not table.startswith("/") and "\\" not in table and ":" not in table,
+                f"a submission's table must lie inside the submission; got {table!r}",
+            )
