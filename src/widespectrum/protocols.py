@@ -49,8 +49,9 @@ class Abstention:
 class Question:
     """One question to a judge about `image`, which a generator made.
 
-    With a `rival`: which of the two fits `prompt` better? `order` says whether `image` is shown first or second. Without one: how
-    does `image` rate on `dimension`? `rewards` holds, per reward model, its scores of (image, rival) under `prompt`.
+    With a `rival`: which of the two fits `prompt` better? `order` says whether `image` is shown first or second.
+    Without one: how does `image` rate on `dimension`? `rewards` holds, per reward model, its scores of (image, rival)
+    under `prompt`.
     """
 
     prompt: Prompt

@@ -89,10 +89,11 @@ def load(kind: str, table: Mapping[str, Entry], name: str, options: Mapping[str,
     return constructor(**{**table[name].params, **options})
 
 
-def label(kind: str, table: Mapping[str, Entry], name: str, options: Mapping[str, Parameter] | None = None) -> str:
-    """The name under which results are stored: `name`, or `name[option=value]` where an option is not the default."""
-    declared = _declared(_constructor(kind, table, name), table[name])
-    changed = {key: value for key, value in sorted((options or {}).items()) if declared.get(key) != value}
-    if not changed:
-        return name
-    return f"{name}[{','.join(f'{key}={value}' for key, value in changed.items())}]"
+def label(name: str, options: Mapping[str, Parameter] | None = None) -> str:
+    """The name under which results are stored: `name`, or `name[option=value]` with the options that were given.
+
+    >>> label("photo-effects", {"strength": 2})
+    'photo-effects[strength=2]'
+    """
+    given = ",".join(f"{key}={value}" for key, value in sorted((options or {}).items()))
+    return f"{name}[{given}]" if given else name

@@ -19,11 +19,11 @@ from .errors import InputError
 
 __all__ = [
     "DIMENSIONS",
+    "OPTIONAL_DIMENSIONS",
     "ImageRecord",
     "ImageStatus",
     "MetricResult",
     "ModelSpec",
-    "OPTIONAL_DIMENSIONS",
     "Order",
     "Parameter",
     "Prompt",
@@ -196,8 +196,10 @@ class ImageRecord:
         where = f"image of prompt {self.prompt_id!r} by {self.generator!r}"
         _require_choice(f"{where}: status", self.status, ImageStatus)
         if self.status == "ok":
-            _require(bool(_SHA256.fullmatch(self.image_id)), f"{where}: image_id must be a sha256; got {self.image_id!r}")
-            _require(self.width > 0 and self.height > 0, f"{where}: an image needs a size; got {self.width}x{self.height}")
+            is_hash = bool(_SHA256.fullmatch(self.image_id))
+            _require(is_hash, f"{where}: image_id must be a sha256; got {self.image_id!r}")
+            has_size = self.width > 0 and self.height > 0
+            _require(has_size, f"{where}: an image needs a size; got {self.width}x{self.height}")
         else:
             _require(not self.image_id and not self.path, f"{where}: a refusal has no image")
             _require(bool(self.detail), f"{where}: a refusal needs its reason in 'detail'")

@@ -1,0 +1,333 @@
+"""The command line: one verb per stage. Every error of the user's is one sentence and exit code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from . import __version__
+from .errors import InputError, ModelError, WideSpectrumError
+
+if TYPE_CHECKING:
+    from .config import ModelChoice, RunConfig
+
+__all__ = ["app", "main"]
+
+
+class _Group(TyperGroup):
+    """Prints our own errors as one sentence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except WideSpectrumError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1 if isinstance(error, ModelError) else 2) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Do image generators and reward models still do what a person asks for when it is not beautiful?",
+)
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run file (TOML) or a run folder.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="The run folder; default: runs/<name of the run file>.")]
+
+
+def main() -> None:
+    """Entry point of the command `widespectrum`."""
+    app()
+
+
+def _say(text: str) -> None:
+    typer.echo(text)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        _say(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    pass
+
+
+def _target(run: Path, out: Path | None) -> tuple[Path, RunConfig]:
+    """The run folder and the configuration that RUN and --out mean."""
+    from .config import read_run_file
+
+    if run.is_dir():
+        if out is not None and out.resolve() != run.resolve():
+            raise InputError(f"{run} is a run folder, so --out {out} contradicts it: leave --out away")
+        return run, read_run_file(run)
+    return out or Path("runs") / run.stem, read_run_file(run)
+
+
+@contextmanager
+def _working_on(folder: Path) -> Iterator[None]:
+    """Hold the lock of the run; on Ctrl-C say what is kept and how to go on."""
+    from .runs import locked
+
+    with locked(folder):
+        try:
+            yield
+        except KeyboardInterrupt:
+            _say(f"\nStopped. Every finished batch is kept. To go on: widespectrum run {folder}")
+            raise typer.Exit(130) from None
+
+
+def _end(folder: Path, failures: list[str]) -> None:
+    """Print what failed; exit code 1 if anything did."""
+    if failures:
+        for failure in failures:
+            typer.echo(f"failed: {failure}", err=True)
+        typer.echo(f"Nothing else was lost. To try these again: widespectrum run {folder}", err=True)
+        raise typer.Exit(1)
+
+
+def _choices(texts: list[str] | None) -> tuple[ModelChoice, ...]:
+    from .config import parse_model
+
+    return tuple(parse_model(text) for text in texts or ())
+
+
+def _composed(
+    generator: list[str] | None, prompts: str | None, photos: Path | None, captions: Path | None
+) -> RunConfig:
+    """The run file that the options of `generate` stand for."""
+    from .config import parse_run_file, write_run_text
+
+    if not generator or not prompts:
+        raise InputError("give a run file, or both --generator and --prompts")
+    given = {"photos": photos, "captions": captions}
+    source = "file" if Path(prompts).suffix in (".csv", ".parquet") else "set"
+    table = {source: prompts, **{key: str(path) for key, path in given.items() if path is not None}}
+    return parse_run_file(write_run_text(table, {"generators": _choices(generator)}), "the options given")
+
+
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Use this one instead of the run file's; may be repeated."),
+]
+
+
+@app.command()
+def generate(
+    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run file (TOML) or a run folder.")] = None,
+    out: OutOption = None,
+    generator: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Without RUN: a generator; may be repeated.")
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(metavar="SET|FILE", help="Without RUN: a prompt set, or a prompt table.")
+    ] = None,
+    photos: Annotated[Path | None, typer.Option(metavar="DIR", help="Without RUN: your own photographs.")] = None,
+    captions: Annotated[Path | None, typer.Option(metavar="CSV", help="Captions of --photos: file,caption.")] = None,
+) -> None:
+    """Make the images of a run that are still missing.
+
+    Example: widespectrum generate --generator "photo-effects[strength=2]" --prompts photographs --out runs/first
+    """
+    from . import stages
+
+    if run is None:
+        config, folder = _composed(generator, prompts, photos, captions), out or Path("runs/generate")
+    elif generator or prompts or photos or captions:
+        raise InputError(
+            f"{run} already says what to generate: leave --generator, --prompts, --photos, --captions away"
+        )
+    else:
+        folder, config = _target(run, out)
+    models = stages.load_models(config)
+    with _working_on(folder):
+        prompt_set = stages.start(folder, config, models)
+        _end(folder, stages.generate(folder, config, models, prompt_set, _say))
+
+
+@app.command()
+def score(run: RunArgument, out: OutOption = None, reward_model: ModelOption = None) -> None:
+    """Score both images of every pair under both prompts.
+
+    Example: widespectrum score runs/demo --reward-model sharpness
+    """
+    _score_or_judge("score", run, out, reward_models=reward_model)
+
+
+@app.command()
+def judge(run: RunArgument, out: OutOption = None, judge: ModelOption = None) -> None:
+    """Ask for verdicts and dimension scores of every image pair.
+
+    Example: widespectrum judge runs/demo --judge pixel
+    """
+    _score_or_judge("judge", run, out, judges=judge)
+
+
+def _score_or_judge(stage: str, run: Path, out: Path | None, **named: list[str] | None) -> None:
+    import dataclasses
+
+    from . import runs, stages
+
+    folder, config = _target(run, out)
+    runs.read_manifest(folder)
+    config = dataclasses.replace(config, **{kind: _choices(texts) for kind, texts in named.items() if texts})
+    models = stages.load_models(config)
+    with _working_on(folder):
+        stages.register(folder, models)
+        _end(folder, getattr(stages, stage)(folder, config, models, _say))
+
+
+@app.command()
+def evaluate(run: RunArgument, out: OutOption = None) -> None:
+    """Compute every metric of a run, with intervals.
+
+    Example: widespectrum evaluate runs/demo
+    """
+    from . import results, tables
+
+    folder, config = _target(run, out)
+    with _working_on(folder):
+        results.evaluate(folder, config)
+    _say(tables.headline(folder))
+
+
+@app.command()
+def report(run: RunArgument, out: OutOption = None) -> None:
+    """Write the report of an evaluated run: one HTML file.
+
+    Example: widespectrum report runs/demo
+    """
+    from . import report as report_module
+
+    folder, _ = _target(run, out)
+    with _working_on(folder):
+        _say(f"report: {report_module.write(folder)}")
+
+
+@app.command()
+def rank(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder for ranking.parquet and ranking.md.")] = Path(
+        "ranking"
+    ),
+) -> None:
+    """Merge finished runs with the published figures into one ranking.
+
+    Example: widespectrum rank runs/demo --out ranking
+    """
+    _say(f"ranking: {_rank(runs, out)}")
+
+
+def _rank(runs: list[Path], out: Path) -> Path:
+    from .published import load_module, published_path
+
+    load_module(published_path("leaderboard") / "rank.py").rank(runs, out=out)
+    return out / "ranking.md"
+
+
+def _run(folder: Path, config: RunConfig) -> None:
+    """Every stage of a run, from where it stands."""
+    from . import report as report_module
+    from . import results, runs, stages
+
+    models = stages.load_models(config)
+    with _working_on(folder):
+        prompt_set = stages.start(folder, config, models)
+        failures = stages.generate(folder, config, models, prompt_set, _say)
+        failures += stages.score(folder, config, models, _say)
+        failures += stages.judge(folder, config, models, _say)
+        if config.reward_models:
+            results.evaluate(folder, config)
+            report_module.write(folder)
+        if not failures:
+            runs.finish(folder)
+    _end(folder, failures)
+
+
+@app.command()
+def run(run: RunArgument, out: OutOption = None) -> None:
+    """Do everything a run file asks for: generate, score, judge, evaluate, report. Goes on where it was stopped.
+
+    Example: widespectrum run demo.toml --out runs/demo
+    """
+    from . import tables
+
+    folder, config = _target(run, out)
+    _run(folder, config)
+    _say(tables.headline(folder))
+    _say(f"report: {folder / 'report.html'}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="The run folder.")] = Path("runs/demo"),
+    photos: Annotated[Path | None, typer.Option(metavar="DIR", help="Your own photographs instead.")] = None,
+    captions: Annotated[Path | None, typer.Option(metavar="CSV", help="Captions of --photos: file,caption.")] = None,
+) -> None:
+    """Run the whole way once on photographs, without any weights: images, scores, verdicts, report, ranking.
+
+    Example: widespectrum demo --photos my/photos --out runs/mine
+    """
+    from . import tables
+    from .config import demo_config
+
+    _run(out, demo_config(photos, captions))
+    _say(tables.headline(out))
+    _say(f"report:  {out / 'report.html'}")
+    _say(f"ranking: {_rank([out], out / 'ranking')}")
+
+
+@app.command()
+def models() -> None:
+    """List every generator, reward model, judge and prompt set, and what each needs.
+
+    Example: widespectrum models
+    """
+    from . import tables
+
+    _say(tables.model_list())
+
+
+@app.command()
+def build(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset, such as wide_spectrum_prompts.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write: Parquet files and a card.")],
+) -> None:
+    """Build a dataset as it goes to the Hub.
+
+    Example: widespectrum build wide_spectrum_prompts --out build/prompts
+    """
+    from .published import load_module, published_path
+
+    made = load_module(published_path("dataset_builders", name) / "build.py").build(out)
+    _say(f"{name}: {', '.join(f'{split} {table.num_rows} rows' for split, table in made.items())} in {out}")
+
+
+@app.command("import-scores")
+def import_scores(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The authors' score table (CSV).")],
+    out: Annotated[Path | None, typer.Option("--out", help="The run folder; default: runs/<name of the file>.")] = None,
+) -> None:
+    """Read the paper's score table into a run folder, to be evaluated like any other run.
+
+    Example: widespectrum import-scores scores_3300.csv --out runs/paper && widespectrum evaluate runs/paper
+    """
+    from . import importers
+
+    folder = out or Path("runs") / path.stem
+    for line in importers.import_scores(path, folder):
+        _say(line)
+    _say(f"imported into {folder}. Next: widespectrum evaluate {folder}")

@@ -1,0 +1,305 @@
+"""The run file: TOML → RunConfig. It is saved verbatim into the run.
+
+    [run]                          # all optional
+    seeds = [0]                    # one image per prompt, generator and seed
+    batch_size = 16
+
+    [prompts]
+    set = "photographs"            # a named set, or  file = "prompts.csv"
+    photos = "my/photos"           # the same prompts made for your own photographs
+    captions = "captions.csv"      # columns file, caption
+
+    [[generators]]
+    name = "photo-effects"
+    strength = 2                   # any other key is an option of the model
+
+    [[reward_models]]
+    name = "colorfulness"
+
+    [[judges]]
+    name = "pixel"
+
+    [evaluate]                     # all optional
+    verdict_judge = "pixel"        # default: the first judge
+    n_resamples = 2000
+    confidence_level = 0.95
+    bases = { "dance-flux" = "flux-dev" }
+
+Relative paths start at the folder in which the command runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+from .types import Parameter
+
+__all__ = [
+    "EvaluateConfig",
+    "ModelChoice",
+    "PromptChoice",
+    "RunConfig",
+    "demo_config",
+    "parse_model",
+    "parse_run_file",
+    "read_run_file",
+    "write_run_text",
+]
+
+MODEL_TABLES = ("generators", "reward_models", "judges")
+_HEADER = re.compile(r"\s*\[\[?\s*([\w-]+)\s*\]\]?")
+_KEY = re.compile(r"""\s*["']?([\w-]+)["']?\s*=""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """A model by name, with its options."""
+
+    name: str
+    options: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptChoice:
+    """Where the prompts come from: a named set, or a table of the user's."""
+
+    set: str = ""
+    file: Path | None = None
+    photos: Path | None = None
+    captions: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateConfig:
+    """How results are computed. `bases` maps a generator to the one it was aligned from."""
+
+    verdict_judge: str = ""
+    n_resamples: int = 2000
+    confidence_level: float = 0.95
+    bases: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """A checked run file."""
+
+    text: str
+    source: str
+    seeds: tuple[int, ...] = (0,)
+    batch_size: int = 16
+    prompts: PromptChoice = PromptChoice()
+    generators: tuple[ModelChoice, ...] = ()
+    reward_models: tuple[ModelChoice, ...] = ()
+    judges: tuple[ModelChoice, ...] = ()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+class _Reader:
+    """Takes checked values out of parsed TOML; its errors name file and line."""
+
+    def __init__(self, text: str, source: str) -> None:
+        self.source = source
+        self._lines: dict[tuple[str, int, str], int] = {}
+        section, counts = "", {"": 0}
+        for number, line in enumerate(text.splitlines(), 1):
+            if header := _HEADER.match(line):
+                section = header[1]
+                counts[section] = counts.get(section, -1) + 1
+                self._lines[section, counts[section], ""] = number
+            elif key := _KEY.match(line):
+                self._lines.setdefault((section, counts[section], key[1]), number)
+
+    def error(self, message: str, section: str, key: str = "", index: int = 0) -> InputError:
+        line = self._lines.get((section, index, key)) or self._lines.get((section, index, ""))
+        line = line or self._lines.get(("", 0, section))
+        where = f"{self.source}, line {line}" if line else self.source
+        return InputError(f"{where}: {message}")
+
+    def known(self, table: Mapping[str, Any], allowed: tuple[str, ...], section: str) -> None:
+        for key in table:
+            if key not in allowed:
+                name = f"[{section}] key" if section else "table"
+                raise self.error(
+                    f"unknown {name} {key!r}; expected one of {', '.join(allowed)}",
+                    section or key,
+                    key if section else "",
+                )
+
+    def take(self, table: Mapping[str, Any], section: str, key: str, check: Callable[[Any], bool], what: str) -> Any:
+        """`table[key]` if `check` accepts it; None where it is absent."""
+        value = table.get(key)
+        if key in table and not check(value):
+            raise self.error(f"[{section}] {key} must be {what}; got {value!r}", section, key)
+        return value
+
+
+def _is_int(low: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and value >= low
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _run_section(reader: _Reader, table: Mapping[str, Any]) -> dict[str, Any]:
+    reader.known(table, ("seeds", "batch_size"), "run")
+    chosen: dict[str, Any] = {}
+
+    def is_seeds(value: Any) -> bool:
+        distinct = isinstance(value, list) and bool(value) and all(_is_int(0)(seed) for seed in value)
+        return distinct and len(set(value)) == len(value)
+
+    if (seeds := reader.take(table, "run", "seeds", is_seeds, "a list of distinct integers >= 0")) is not None:
+        chosen["seeds"] = tuple(seeds)
+    if (size := reader.take(table, "run", "batch_size", _is_int(1), "an integer >= 1")) is not None:
+        chosen["batch_size"] = size
+    return chosen
+
+
+def _prompts_section(reader: _Reader, table: Mapping[str, Any]) -> PromptChoice:
+    if not table:
+        return PromptChoice()
+    reader.known(table, ("set", "file", "photos", "captions"), "prompts")
+    values = {key: reader.take(table, "prompts", key, _is_text, "a non-empty text") for key in table}
+    if "set" in values and "file" in values:
+        raise reader.error("[prompts] takes either 'set' or 'file', not both: delete one", "prompts", "file")
+    if "set" not in values and "file" not in values:
+        raise reader.error("[prompts] needs 'set' (a named prompt set) or 'file' (a prompt table)", "prompts")
+    if "file" in values and "photos" in values:
+        raise reader.error(
+            "[prompts] photos make their own prompts: use them with 'set', not 'file'", "prompts", "photos"
+        )
+    if "captions" in values and "photos" not in values:
+        raise reader.error("[prompts] captions describe photos: give 'photos' too", "prompts", "captions")
+    paths: dict[str, Path] = {}
+    for key in ("file", "photos", "captions"):
+        if key in values:
+            paths[key] = Path(values[key]).expanduser()
+            if not paths[key].exists():
+                found = f"there is nothing at {paths[key].resolve()}"
+                raise reader.error(f"[prompts] {key} = {values[key]!r}: {found}", "prompts", key)
+    return PromptChoice(set=values.get("set", ""), **paths)
+
+
+def _models(reader: _Reader, tables: Any, section: str) -> tuple[ModelChoice, ...]:
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise reader.error(f"write each entry of {section} as a table [[{section}]] with a name", section)
+    chosen: list[ModelChoice] = []
+    for index, table in enumerate(tables):
+        if not _is_text(table.get("name")):
+            raise reader.error(f"[[{section}]] needs a name", section, "name", index)
+        options = {key: value for key, value in table.items() if key != "name"}
+        for key, value in options.items():
+            if not isinstance(value, bool | int | float | str):
+                message = f"[[{section}]] {key} must be a text, a number or true/false; got {value!r}"
+                raise reader.error(message, section, key, index)
+        choice = ModelChoice(name=table["name"], options=options)
+        if choice in chosen:
+            raise reader.error(
+                f"[[{section}]] names {choice.name!r} twice with the same options", section, "name", index
+            )
+        chosen.append(choice)
+    return tuple(chosen)
+
+
+def _evaluate_section(reader: _Reader, table: Mapping[str, Any]) -> EvaluateConfig:
+    reader.known(table, ("verdict_judge", "n_resamples", "confidence_level", "bases"), "evaluate")
+
+    def is_bases(value: Any) -> bool:
+        return isinstance(value, dict) and all(_is_text(name) for pair in value.items() for name in pair)
+
+    def is_level(value: Any) -> bool:
+        return isinstance(value, float) and 0 < value < 1
+
+    reader.take(table, "evaluate", "verdict_judge", _is_text, "the name of a judge")
+    reader.take(table, "evaluate", "n_resamples", _is_int(1), "an integer >= 1")
+    reader.take(table, "evaluate", "confidence_level", is_level, "a number between 0 and 1")
+    reader.take(table, "evaluate", "bases", is_bases, "a table of aligned generator = base generator")
+    return EvaluateConfig(**table)
+
+
+def parse_run_file(text: str, source: str = "run file") -> RunConfig:
+    """The checked configuration in `text`; InputError with file and line for anything unexpected."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{source}: not valid TOML: {error}") from error
+    reader = _Reader(text, source)
+    reader.known(document, ("run", "prompts", *MODEL_TABLES, "evaluate"), "")
+    for section in ("run", "prompts", "evaluate"):
+        if not isinstance(document.get(section, {}), dict):
+            raise reader.error(f"{section} must be a table: write [{section}]", section)
+    return RunConfig(
+        text=text,
+        source=source,
+        **_run_section(reader, document.get("run", {})),
+        prompts=_prompts_section(reader, document.get("prompts", {})),
+        generators=_models(reader, document.get("generators", []), "generators"),
+        reward_models=_models(reader, document.get("reward_models", []), "reward_models"),
+        judges=_models(reader, document.get("judges", []), "judges"),
+        evaluate=_evaluate_section(reader, document.get("evaluate", {})),
+    )
+
+
+def read_run_file(path: Path) -> RunConfig:
+    """Read a run file, or the `run.toml` of a run folder."""
+    file = path / "run.toml" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"{file}: there is no such file; expected a run file (TOML) or a run folder")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    return parse_run_file(text, str(file))
+
+
+def parse_model(text: str) -> ModelChoice:
+    """`name` or `name[option=value,...]`, the form in which tables show a model.
+
+    >>> parse_model("photo-effects[strength=2]")
+    ModelChoice(name='photo-effects', options={'strength': 2})
+    """
+    match = re.fullmatch(r"([^\[\]]+)(?:\[(.*)\])?", text.strip())
+    if match is None:
+        raise InputError(f"expected a model as name or name[option=value], got {text!r}")
+    options: dict[str, Parameter] = {}
+    for item in filter(None, (match[2] or "").split(",")):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not (key and equals and value):
+            raise InputError(f"expected option=value in {text!r}, got {item!r}")
+        options[key] = _toml_value(value)
+    return ModelChoice(name=match[1], options=options)
+
+
+def _toml_value(text: str) -> Parameter:
+    """A number or true/false as TOML writes it; anything else is a text."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float | str) else text
+
+
+def write_run_text(prompts: Mapping[str, str], models: Mapping[str, Sequence[ModelChoice]]) -> str:
+    """The text of a run file with this [prompts] table and these models."""
+    lines = ["[prompts]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in prompts.items())]
+    for table, choices in models.items():
+        for choice in choices:
+            values = {"name": choice.name, **choice.options}
+            lines += ["", f"[[{table}]]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    return "\n".join(lines) + "\n"
+
+
+def demo_config(photos: Path | None = None, captions: Path | None = None) -> RunConfig:
+    """The embedded default, on the user's own photographs where they are given."""
+    text = (Path(__file__).parent / "demo.toml").read_text(encoding="utf-8")
+    given = {"photos": photos, "captions": captions}
+    lines = [f"{key} = {json.dumps(str(path), ensure_ascii=False)}" for key, path in given.items() if path is not None]
+    return parse_run_file(text.replace('set = "photographs"', "\n".join(['set = "photographs"', *lines])), "demo")

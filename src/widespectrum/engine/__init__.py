@@ -1,0 +1,1 @@
+"""How work is spread: `local` runs batches in this process."""

@@ -1,0 +1,170 @@
+"""Scores that others computed → our long score table, in a run folder that `evaluate` reads like any other.
+
+The paper's table has one row per image pair: `model_tag`, `prompt_index`, and per reward model the four scores
+`<prefix>_oiop`, `_oidp`, `_diop`, `_didp` (first two letters the image, last two the prompt; o = original, d = the
+wide-spectrum one). It carries neither texts nor images, so its ids are `external:<source>:<index>`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import runs, store
+from .config import parse_run_file
+from .errors import InputError
+from .types import ModelSpec, Role, Score
+
+__all__ = ["import_scores"]
+
+GENERATORS = {
+    "nano-banana": "nano-banana",
+    "stable_diffusion_xl": "sdxl",
+    "flux_krea": "flux-krea",
+    "flux_dev": "flux-dev",
+    "grpo_flux": "pref-flux",
+    "playground": "playground-v2.5",
+    "sd3_medium_grpo": "sd3.5m-pickscore",
+    "sd3_medium_grpo_geneval": "sd3.5m-geneval",
+    "stable_diffusion_3.5_medium": "sd3.5-medium",
+    "dance_flux": "dance-flux",
+}
+"""The authors' tags → our names; another tag keeps its own name."""
+
+REWARD_MODELS = {"hpsv3": "hpsv3", "hpsv2": "hpsv2.1", "image_reward": "imagereward"}
+"""Column prefix → our name. The authors' `hpsv2` columns are HPSv2.1."""
+
+CELLS: Mapping[str, tuple[Role, Role]] = {
+    "oiop": ("original", "original"),
+    "oidp": ("original", "wide_spectrum"),
+    "diop": ("wide_spectrum", "original"),
+    "didp": ("wide_spectrum", "wide_spectrum"),
+}
+
+BASES = {"dance-flux": "flux-dev", "playground-v2.5": "sdxl", "sd3.5m-pickscore": "sd3.5-medium"}
+
+_SCORE_COLUMNS = tuple(f"{prefix}_{cell}" for prefix in REWARD_MODELS for cell in CELLS)
+_COLUMNS = ("model_tag", "prompt_index", *_SCORE_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    tag: str
+    index: int
+    values: tuple[float, ...]
+
+
+def _cell(path: Path, line: int, name: str, text: str | None) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{path}, line {line}: column {name!r} must hold a finite number, got {text!r}")
+    return value
+
+
+def _read_rows(path: Path) -> list[_Row]:
+    """The rows of a score table; InputError with line and column for anything unexpected."""
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; expected the authors' score table as CSV")
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(
+                    f"{path}: the columns {', '.join(missing)} are missing; expected {', '.join(_COLUMNS)}"
+                )
+            return [_row(path, reader.line_num, cells) for cells in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is no CSV file in UTF-8: {error}") from error
+
+
+def _row(path: Path, line: int, cells: Mapping[str, str | None]) -> _Row:
+    tag = (cells["model_tag"] or "").strip()
+    if not tag:
+        raise InputError(f"{path}, line {line}: column 'model_tag' is empty; expected the name of a generator")
+    index = _cell(path, line, "prompt_index", cells["prompt_index"])
+    if index < 0 or index != int(index):
+        raise InputError(f"{path}, line {line}: prompt_index must be an integer >= 0, got {cells['prompt_index']!r}")
+    return _Row(tag, int(index), tuple(_cell(path, line, name, cells[name]) for name in _SCORE_COLUMNS))
+
+
+def _blocks(path: Path, rows: list[_Row]) -> tuple[dict[str, dict[int, _Row]], list[str]]:
+    """The rows of each generator by prompt index, without repeated blocks; a notice for each block left out."""
+    by_tag: dict[str, list[_Row]] = {}
+    for row in rows:
+        by_tag.setdefault(row.tag, []).append(row)
+    blocks: dict[str, dict[int, _Row]] = {}
+    notices = []
+    for tag, own in by_tag.items():
+        block = {row.index: row for row in own}
+        if len(block) < len(own):
+            repeated = next(row.index for position, row in enumerate(own) if block[row.index] is not own[position])
+            raise InputError(f"{path}: {tag!r} has prompt_index {repeated} twice; expected one row per prompt")
+        values = {index: row.values for index, row in block.items()}
+        twin = next((t for t, other in blocks.items() if {i: r.values for i, r in other.items()} == values), None)
+        if twin is None:
+            blocks[tag] = block
+        else:
+            notices.append(f"left out {tag!r}: its {len(block)} rows repeat those of {twin!r}")
+    return blocks, notices
+
+
+def _scores(source: str, blocks: Mapping[str, Mapping[int, _Row]]) -> Iterator[Score]:
+    for tag, block in blocks.items():
+        generator = GENERATORS.get(tag, tag)
+        for index, row in block.items():
+            pair_id = f"external:{source}:{index}"
+            cells = ((model, *cell) for model in REWARD_MODELS.values() for cell in CELLS.values())
+            for (model, image_role, prompt_role), value in zip(cells, row.values, strict=True):
+                yield Score(
+                    pair_id=pair_id,
+                    generator=generator,
+                    image_seed=0,
+                    image_role=image_role,
+                    prompt_role=prompt_role,
+                    image_id=f"{pair_id}:{generator}:{image_role}",
+                    prompt_id=f"{pair_id}:{prompt_role}",
+                    reward_model=model,
+                    value=value,
+                    truncated=False,
+                )
+
+
+def _run_text(path: Path, generators: set[str]) -> str:
+    bases = ", ".join(f'"{a}" = "{b}"' for a, b in BASES.items() if {a, b} <= generators)
+    return (
+        f"# Scores imported from {path.name}: nothing to generate, score or judge.\n[evaluate]\nbases = {{ {bases} }}\n"
+    )
+
+
+def import_scores(path: Path, run: Path) -> list[str]:
+    """Read the table at `path` into the run folder `run`; what is worth a notice.
+
+    A block of one generator whose scores repeat another's is left out. The seed of the images is not known; 0 stands
+    for it.
+    """
+    blocks, notices = _blocks(path, _read_rows(path))
+    if not blocks:
+        raise InputError(f"{path} holds no rows")
+    generators = {GENERATORS.get(tag, tag) for tag in blocks}
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    config = parse_run_file(_run_text(path, generators), str(run / "run.toml"))
+    with runs.locked(run):
+        runs.open_run(run, config, datasets={path.name: digest}, prompts=())
+        for kind, names in (("generators", sorted(generators)), ("reward_models", REWARD_MODELS.values())):
+            for name in names:
+                runs.register(run, kind, name, ModelSpec(adapter="external", name=name))
+        done = store.keys(run, "scores")
+        scores = _scores(path.stem, blocks)
+        todo = [score for score in scores if tuple(getattr(score, name) for name in store.KEYS["scores"]) not in done]
+        store.append(run, "scores", todo)
+        runs.finish(run)
+    rows = sum(len(block) for block in blocks.values())
+    return [*notices, f"{rows} pairs of {len(blocks)} generators under {len(REWARD_MODELS)} reward models"]

@@ -1,0 +1,276 @@
+"""generate → score → judge: what each table still lacks, and how a batch of it is made and stored.
+
+A stage is planned as a `Work`, which an engine then works off in batches.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from . import store
+from .errors import ModelError
+from .images import ImageReader, encode
+from .protocols import Abstention, Answer, Generator, Judge, Question, Refusal, RewardModel, TwoTowerRewardModel
+from .types import ImageRecord, Order, Prompt, Role, Score, Verdict
+
+__all__ = ["Pair", "Work", "generation", "image_pairs", "judging", "read_prompts", "scoring"]
+
+ROLES: tuple[Role, Role] = ("original", "wide_spectrum")
+ORDERS: tuple[Order, Order] = ("first", "second")
+
+Rewards: TypeAlias = dict[tuple[str, str], dict[str, float]]
+"""(image_id, prompt_id) → reward model → score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one model still has to do: `make` takes a batch of `items` and stores the rows that come of it.
+
+    `rows` counts what will be asked of the model; `abstained` counts a judge's abstentions by reason as they come.
+    """
+
+    label: str
+    items: Sequence[Any]
+    rows: int
+    make: Callable[[Sequence[Any]], None]
+    abstained: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """I_o and I_a of one prompt pair by one generator and seed."""
+
+    generator: str
+    seed: int
+    prompts: Mapping[Role, Prompt]
+    image_ids: Mapping[Role, str]
+
+    @property
+    def pair_id(self) -> str:
+        """The id that both prompts carry."""
+        return self.prompts["original"].pair_id
+
+
+def read_prompts(run: Path) -> list[Prompt]:
+    """The prompts of a run, in the order of its prompt set."""
+    rows = store.read(run, "prompts").to_pylist()
+    return [Prompt(**{**row, "dimensions": tuple(row["dimensions"])}) for row in rows]
+
+
+def generation(
+    run: Path, label: str, generator: Generator, *, seeds: Sequence[int], open_input: Callable[[str], Image] | None
+) -> Work:
+    """The images that one generator still lacks. `open_input(pair_id)` gives the photograph to start from."""
+    prompts = {prompt.prompt_id: prompt for prompt in read_prompts(run)}
+    # The two prompts of a pair stand side by side, so that their images share a part.
+    ordered = sorted(prompts.values(), key=lambda prompt: (prompt.pair_id, prompt.role))
+    todo = store.missing(run, "images", [(prompt.prompt_id, label, seed) for seed in seeds for prompt in ordered])
+
+    def make(batch: Sequence[tuple[Any, ...]]) -> None:
+        asked = [prompts[prompt_id] for prompt_id, _, _ in batch]
+        inputs = [open_input(prompt.pair_id) for prompt in asked] if open_input else None
+        answers = generator.generate(asked, seeds=[seed for _, _, seed in batch], images=inputs)
+        _expect(len(answers) == len(batch), f"{label} gave {len(answers)} answers to {len(batch)} prompts")
+        made = [_image_record(key, answer) for key, answer in zip(batch, answers, strict=True)]
+        store.append(run, "images", [record for record, _ in made], payload=[content for _, content in made])
+
+    return Work(label, todo, len(todo), make)
+
+
+def _expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise ModelError(message)
+
+
+def _image_record(key: tuple[Any, ...], answer: Image | Refusal) -> tuple[ImageRecord, dict[str, Any] | None]:
+    """The row of one answer and, for an image, its bytes."""
+    record = partial(ImageRecord, prompt_id=key[0], generator=key[1], seed=key[2])
+    if isinstance(answer, Refusal):
+        return record(image_id="", status="refused", detail=answer.reason, width=0, height=0, path=""), None
+    image_id, content = encode(answer)
+    path = f"{image_id[:16]}.png"
+    made = record(image_id=image_id, status="ok", detail="", width=answer.width, height=answer.height, path=path)
+    return made, {"bytes": content, "path": path}
+
+
+def image_pairs(run: Path) -> list[Pair]:
+    """Every pair of which both images were made, in a fixed order."""
+    prompts = {prompt.prompt_id: prompt for prompt in read_prompts(run)}
+    found: dict[tuple[str, int, str], dict[Role, tuple[Prompt, str]]] = {}
+    columns = ("prompt_id", "generator", "seed", "status", "image_id")
+    for row in store.read(run, "images", columns).to_pylist():
+        if row["status"] == "ok":
+            prompt = prompts[row["prompt_id"]]
+            key = (row["generator"], row["seed"], prompt.pair_id)
+            found.setdefault(key, {})[prompt.role] = (prompt, row["image_id"])
+    return [
+        Pair(
+            generator=generator,
+            seed=seed,
+            prompts={role: prompt for role, (prompt, _) in both.items()},
+            image_ids={role: image_id for role, (_, image_id) in both.items()},
+        )
+        for (generator, seed, _), both in sorted(found.items())
+        if len(both) == len(ROLES)
+    ]
+
+
+def scoring(run: Path, label: str, model: RewardModel) -> Work:
+    """The pairs of which one reward model has not scored both images under both prompts."""
+    by_key = {(pair.pair_id, pair.generator, pair.seed): pair for pair in image_pairs(run)}
+    wanted = [(*key, image, prompt, label) for key in by_key for image in ROLES for prompt in ROLES]
+    todo = [by_key[key] for key in dict.fromkeys(key[:3] for key in store.missing(run, "scores", wanted))]
+    reader = ImageReader(run)
+
+    def make(batch: Sequence[Pair]) -> None:
+        store.append(run, "scores", _score_records(label, batch, _score_pairs(model, label, batch, reader)))
+
+    return Work(label, todo, 4 * len(todo), make)
+
+
+def _score_pairs(model: RewardModel, label: str, pairs: Sequence[Pair], reader: ImageReader) -> NDArray[np.float64]:
+    """Shape (N, 2, 2): pair, image role, prompt role."""
+    images = _open_images(reader, pairs)
+    texts = [pair.prompts[role].text for pair in pairs for role in ROLES]
+    count = len(pairs)
+    image_rows = np.repeat(np.arange(2 * count), 2)
+    text_rows = np.tile(np.arange(2 * count).reshape(count, 1, 2), (1, 2, 1)).ravel()
+    if isinstance(model, TwoTowerRewardModel):
+        values = model.combine(model.encode_images(images)[image_rows], model.encode_texts(texts)[text_rows])
+    else:
+        values = model.score([images[row] for row in image_rows], [texts[row] for row in text_rows])
+    _expect(values.shape == (4 * count,), f"{label} gave scores of shape {values.shape} for {4 * count} questions")
+    if not np.isfinite(values).all():
+        bad = pairs[int(np.flatnonzero(~np.isfinite(values))[0]) // 4]
+        raise ModelError(f"{label} gave a score that is not finite for pair {bad.pair_id} of {bad.generator}")
+    return np.asarray(values, dtype=np.float64).reshape(count, 2, 2)
+
+
+def _open_images(reader: ImageReader, pairs: Sequence[Pair]) -> list[Image]:
+    """I_o, I_a of each pair in turn, each with the prompt that made it in its `info`."""
+    decoded = reader.read(pair.image_ids[role] for pair in pairs for role in ROLES)
+    images = []
+    for pair in pairs:
+        for role in ROLES:
+            image = decoded[pair.image_ids[role]].copy()
+            image.info["prompt"] = pair.prompts[role].text
+            images.append(image)
+    return images
+
+
+def _score_records(label: str, pairs: Sequence[Pair], values: NDArray[np.float64]) -> list[Score]:
+    return [
+        Score(
+            pair_id=pair.pair_id,
+            generator=pair.generator,
+            image_seed=pair.seed,
+            image_role=image_role,
+            prompt_role=prompt_role,
+            image_id=pair.image_ids[image_role],
+            prompt_id=pair.prompts[prompt_role].prompt_id,
+            reward_model=label,
+            value=float(values[row, i, j]),
+            truncated=False,
+        )
+        for row, pair in enumerate(pairs)
+        for i, image_role in enumerate(ROLES)
+        for j, prompt_role in enumerate(ROLES)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """One thing to ask a judge: an image against its rival, or an image alone."""
+
+    prompt: Prompt
+    image_id: str
+    rival_id: str
+    dimension: str
+
+    def key(self, label: str, order: Order = "both") -> tuple[str, ...]:
+        return (self.prompt.prompt_id, self.image_id, self.rival_id, self.dimension, label, order)
+
+
+def _asks(pairs: Iterable[Pair], dimensions: Sequence[str]) -> Iterator[_Ask]:
+    for pair in pairs:
+        prompt, image_id, rival_id = pair.prompts["wide_spectrum"], *(pair.image_ids[role] for role in reversed(ROLES))
+        for dimension in dimensions:
+            if dimension == "overall":
+                yield _Ask(prompt, image_id, rival_id, dimension)
+            else:
+                yield _Ask(prompt, image_id, "", dimension)
+                yield _Ask(prompt, rival_id, "", dimension)
+
+
+def judging(run: Path, label: str, judge: Judge) -> Work:
+    """The verdicts that one judge still owes, in both orders, and its ratings of the dimensions of both images."""
+    asks = {ask.key(label): ask for ask in _asks(image_pairs(run), judge.dimensions)}
+    todo = [asks[key] for key in store.missing(run, "verdicts", asks)]
+    reader, rewards, abstained = ImageReader(run), _rewards(run), Counter[str]()
+
+    def make(batch: Sequence[_Ask]) -> None:
+        images = reader.read(image_id for ask in batch for image_id in (ask.image_id, ask.rival_id) if image_id)
+        questions = [(ask, question) for ask in batch for question in _questions(ask, images, rewards)]
+        answers = judge.judge([question for _, question in questions])
+        _expect(len(answers) == len(questions), f"{label} gave {len(answers)} answers to {len(questions)} questions")
+        given: dict[_Ask, dict[Order, Answer]] = {}
+        for (ask, question), answer in zip(questions, answers, strict=True):
+            if isinstance(answer, Abstention):
+                abstained[answer.reason] += question.order != "second"
+            else:
+                given.setdefault(ask, {})[question.order] = answer
+        store.append(
+            run, "verdicts", [row for ask, by_order in given.items() for row in _verdicts(ask, label, by_order)]
+        )
+
+    return Work(label, todo, sum(2 if ask.rival_id else 1 for ask in todo), make, abstained)
+
+
+def _rewards(run: Path) -> Rewards:
+    found: Rewards = {}
+    table = store.read(run, "scores", ("image_id", "prompt_id", "reward_model", "value"))
+    for image_id, prompt_id, model, value in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        found.setdefault((image_id, prompt_id), {})[model] = value
+    return found
+
+
+def _questions(ask: _Ask, images: Mapping[str, Image], rewards: Rewards) -> Iterator[Question]:
+    prompt, image = ask.prompt, images[ask.image_id]
+    if not ask.rival_id:
+        yield Question(prompt=prompt, image=image, dimension=ask.dimension)
+        return
+    own, others = (rewards.get((image_id, prompt.prompt_id), {}) for image_id in (ask.image_id, ask.rival_id))
+    both = {model: (own[model], others[model]) for model in own if model in others}
+    for order in ORDERS:
+        rival = images[ask.rival_id]
+        yield Question(prompt=prompt, image=image, rival=rival, dimension=ask.dimension, order=order, rewards=both)
+
+
+def _verdicts(ask: _Ask, label: str, answers: Mapping[Order, Answer]) -> Iterator[Verdict]:
+    """The rows of one ask: with a rival one per order and their aggregate, where disagreement is a tie."""
+    if ask.rival_id:
+        if len(answers) < len(ORDERS):
+            return
+        agreed = answers["first"].outcome == answers["second"].outcome
+        rationale = answers["first"].rationale if agreed else "the two orders disagree"
+        answers = {**answers, "both": Answer(answers["first"].outcome if agreed else 0.5, rationale)}
+    for order, answer in answers.items():
+        yield Verdict(
+            prompt_id=ask.prompt.prompt_id,
+            image_id=ask.image_id,
+            rival_id=ask.rival_id,
+            dimension=ask.dimension,
+            judge=label,
+            outcome=answer.outcome,
+            order=order,
+            rationale=answer.rationale,
+        )

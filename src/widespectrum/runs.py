@@ -1,0 +1,161 @@
+"""A run folder: its lock, its run file, its manifest and its prompts."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from . import __version__, store
+from .config import RunConfig
+from .errors import InputError, RunFolderError
+from .types import ModelSpec, Prompt, RunManifest
+from .vendor import functional_digest
+
+__all__ = ["finish", "locked", "open_run", "read_manifest", "register", "write_manifest"]
+
+SCHEMA_VERSION = 1
+_PACKAGES = ("datasets", "matplotlib", "numpy", "pillow", "pyarrow", "scikit-image", "scipy", "torch", "transformers")
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the run folder for this process; RunFolderError where another process has it.
+
+    The lock belongs to the process, so a killed one leaves none behind.
+    """
+    import fcntl
+
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise RunFolderError(f"{run} is in use by {owner}: wait for it to end, or stop it") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        store.clean(run)
+        yield
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says about the clone that this package runs from; None outside a clone."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _packages() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _new_manifest(seed: int, datasets: Mapping[str, str]) -> RunManifest:
+    changes = _git("status", "--porcelain")
+    return RunManifest(
+        schema_version=SCHEMA_VERSION,
+        benchmark_version=__version__,
+        datasets=datasets,
+        specs={"generators": {}, "reward_models": {}, "judges": {}},
+        functional_digest=functional_digest(),
+        packages=_packages(),
+        git_commit=_git("rev-parse", "HEAD"),
+        dirty=None if changes is None else bool(changes),
+        seed=seed,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        status="started",
+    )
+
+
+def write_manifest(run: Path, manifest: RunManifest) -> None:
+    """Write manifest.json in one step."""
+    text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
+    store.write_file(run / "manifest.json", (text + "\n").encode())
+
+
+def read_manifest(run: Path) -> RunManifest:
+    """The manifest of a run folder; RunFolderError where there is none or it is not one of ours."""
+    path = run / "manifest.json"
+    if not path.is_file():
+        raise RunFolderError(f"{run} is no run folder: it has no manifest.json")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest = RunManifest(**content)
+    except (ValueError, TypeError) as error:
+        raise RunFolderError(f"{path} is not a manifest of widespectrum: {error}") from error
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise RunFolderError(
+            f"{path} has schema version {manifest.schema_version}; this version of widespectrum reads {SCHEMA_VERSION}"
+        )
+    return manifest
+
+
+def _same_run(run: Path, config: RunConfig, datasets: Mapping[str, str]) -> None:
+    """Refuse to mix two runs in one folder."""
+    saved = run / "run.toml"
+    if saved.is_file() and saved.read_text(encoding="utf-8") != config.text:
+        raise RunFolderError(f"{run} holds a run of another run file ({saved}): choose another folder with --out")
+    recorded = read_manifest(run).datasets
+    if dict(recorded) != dict(datasets):
+        raise RunFolderError(
+            f"the prompts or photographs of {run} have changed since it was started: choose another folder with --out"
+        )
+
+
+def open_run(run: Path, config: RunConfig, *, datasets: Mapping[str, str], prompts: Sequence[Prompt]) -> None:
+    """Start a run folder, or check that the one there is the same run, so that it can go on.
+
+    `datasets` holds the revision of everything the run starts from, by name.
+    """
+    files = {path.name for path in run.iterdir()} if run.exists() else set()
+    if "manifest.json" in files:
+        _same_run(run, config, datasets)
+    elif files - {".lock", "run.toml"}:
+        raise InputError(f"{run} is not empty and is no run folder: choose another folder with --out")
+    store.write_file(run / "run.toml", config.text.encode())
+    if not (run / "manifest.json").exists():
+        write_manifest(run, _new_manifest(config.seeds[0], datasets))
+    todo = set(store.missing(run, "prompts", [(prompt.pair_id, prompt.role) for prompt in prompts]))
+    store.append(run, "prompts", [prompt for prompt in prompts if (prompt.pair_id, prompt.role) in todo])
+
+
+def register(run: Path, kind: str, label: str, spec: ModelSpec) -> None:
+    """Write down which model a label stands for; RunFolderError where it stood for another one."""
+    manifest = read_manifest(run)
+    table = dict(manifest.specs.get(kind, {}))
+    if label in table and ModelSpec.parse(table[label]).key != spec.key:
+        raise RunFolderError(
+            f"{run} holds results of {label} = {table[label]}, which is now {spec}: choose another folder with --out"
+        )
+    if table.get(label) != str(spec):
+        table[label] = str(spec)
+        specs = {**manifest.specs, kind: table}
+        write_manifest(run, dataclasses.replace(manifest, specs=specs, status="started"))
+
+
+def finish(run: Path) -> None:
+    """Record that everything that was wanted is there."""
+    manifest = read_manifest(run)
+    if manifest.status != "complete":
+        write_manifest(run, dataclasses.replace(manifest, status="complete"))

@@ -1,0 +1,129 @@
+"""A run as the command line drives it: load the models, say what a stage will cost, work it off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from . import pipeline, runs
+from .config import ModelChoice, RunConfig
+from .engine import local
+from .errors import InputError
+from .generators import GENERATORS
+from .judges import JUDGES
+from .pipeline import Work
+from .prompts import PromptSet, load_prompt_set, open_photograph, read_prompts
+from .protocols import Generator, Judge, RewardModel
+from .registry import label, load
+from .rewards import REWARD_MODELS
+
+__all__ = ["Models", "generate", "judge", "load_models", "prompt_set_of", "register", "score", "start"]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The models of a run by label."""
+
+    generators: Mapping[str, Generator]
+    reward_models: Mapping[str, RewardModel]
+    judges: Mapping[str, Judge]
+
+
+def _load(kind: str, table: Mapping[str, Any], choices: Sequence[ModelChoice]) -> dict[str, Any]:
+    models: dict[str, Any] = {}
+    for choice in choices:
+        model = load(kind, table, choice.name, choice.options)
+        twin = next((name for name, other in models.items() if other.spec.key == model.spec.key), None)
+        if twin is not None:
+            raise InputError(f"{kind} {label(choice.name, choice.options)} is the same as {twin}: delete one")
+        models[label(choice.name, choice.options)] = model
+    return models
+
+
+def load_models(config: RunConfig) -> Models:
+    """Every model of the run file; an unknown name, a missing extra or a wrong option is an InputError."""
+    return Models(
+        generators=_load("generator", GENERATORS, config.generators),
+        reward_models=_load("reward model", REWARD_MODELS, config.reward_models),
+        judges=_load("judge", JUDGES, config.judges),
+    )
+
+
+def prompt_set_of(config: RunConfig) -> PromptSet:
+    """The prompts that the run file names."""
+    choice = config.prompts
+    if not config.generators:
+        raise InputError(f"{config.source}: nothing to generate: add a table [[generators]] with a name")
+    if choice.file is not None:
+        return PromptSet(name=choice.file.name, prompts=read_prompts(choice.file), photographs={})
+    if not choice.set:
+        raise InputError(f"{config.source}: no prompts: add a table [prompts] with 'set' or 'file'")
+    return load_prompt_set(choice.set, photos=choice.photos, captions=choice.captions)
+
+
+def start(run: Path, config: RunConfig, models: Models) -> PromptSet:
+    """Open or reopen the run folder and write down its models."""
+    prompt_set = prompt_set_of(config)
+    runs.open_run(run, config, datasets={prompt_set.name: prompt_set.revision}, prompts=prompt_set.prompts)
+    register(run, models)
+    return prompt_set
+
+
+def register(run: Path, models: Models) -> None:
+    """Write the specs of `models` into the manifest."""
+    for kind in ("generators", "reward_models", "judges"):
+        for name, model in getattr(models, kind).items():
+            runs.register(run, kind, name, model.spec)
+
+
+def _work_off(stage: str, works: Sequence[Work], batch_size: int, say: Say) -> list[str]:
+    """Work off every plan; the reasons of what failed."""
+    failures = []
+    for work in works:
+        description = f"{stage} {work.label}"
+        reasons = local.run(work.make, work.items, batch_size=batch_size, description=description)
+        failures += [f"{description}: {reason}" for reason in reasons]
+        for reason, count in work.abstained.most_common():
+            say(f"  {work.label} abstained {count} times: {reason}")
+    return failures
+
+
+def generate(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet, say: Say) -> list[str]:
+    """Make the missing images of every generator; the reasons of what failed."""
+    opened = lru_cache(maxsize=32)(open_photograph)
+
+    def open_input(pair_id: str) -> Image:
+        return opened(prompt_set.photographs[pair_id])
+
+    source = open_input if prompt_set.photographs else None
+    works = [
+        pipeline.generation(run, name, generator, seeds=config.seeds, open_input=source)
+        for name, generator in models.generators.items()
+    ]
+    sides = [int(generator.spec.params.get("size", 1024)) for generator in models.generators.values()]
+    # A PNG of a photograph takes about two bytes a pixel.
+    gigabytes = sum(work.rows * side * side * 2 / 1e9 for work, side in zip(works, sides, strict=True))
+    say(f"generate: {sum(work.rows for work in works):,} images, 0 API calls, up to {gigabytes:.2f} GB")
+    return _work_off("generate", works, config.batch_size, say)
+
+
+def score(run: Path, config: RunConfig, models: Models, say: Say) -> list[str]:
+    """Score the pairs with every reward model; the reasons of what failed."""
+    works = [pipeline.scoring(run, name, model) for name, model in models.reward_models.items()]
+    pairs = len({(pair.pair_id, pair.generator, pair.seed) for work in works for pair in work.items})
+    say(f"score: {sum(work.rows for work in works):,} scores of {pairs:,} image pairs, 0 API calls")
+    return _work_off("score", works, config.batch_size, say)
+
+
+def judge(run: Path, config: RunConfig, models: Models, say: Say) -> list[str]:
+    """Put the questions to every judge; the reasons of what failed."""
+    works = [pipeline.judging(run, name, model) for name, model in models.judges.items()]
+    say(f"judge: {sum(work.rows for work in works):,} questions, 0 API calls")
+    return _work_off("judge", works, config.batch_size, say)

@@ -1,0 +1,214 @@
+"""Run tables as immutable Parquet parts: append a part, read all parts, list what is still missing.
+
+A table is the folder `<run>/<table>/` of files `part-*.parquet`. A part is written under a temporary name, synced and
+renamed, so a reader sees all of it or nothing. What was wanted and is not there is the work that remains: a set
+difference on the table's key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .errors import InputError, RunFolderError
+
+__all__ = ["KEYS", "SCHEMAS", "append", "clean", "keys", "missing", "parts", "read", "replace", "write_file"]
+
+_STRING = pa.string()
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", _STRING)])
+_FEATURES = {
+    _STRING: {"dtype": "string", "_type": "Value"},
+    pa.int64(): {"dtype": "int64", "_type": "Value"},
+    pa.int32(): {"dtype": "int32", "_type": "Value"},
+    pa.float64(): {"dtype": "float64", "_type": "Value"},
+    pa.bool_(): {"dtype": "bool", "_type": "Value"},
+    pa.list_(_STRING): {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"},
+    _IMAGE: {"_type": "Image"},
+}
+
+
+def _schema(*fields: tuple[str, pa.DataType]) -> pa.Schema:
+    """An Arrow schema that `datasets` reads with the right features, images included."""
+    features = {name: _FEATURES[kind] for name, kind in fields}
+    return pa.schema(list(fields), metadata={"huggingface": json.dumps({"info": {"features": features}})})
+
+
+SCHEMAS = {
+    "prompts": _schema(
+        ("prompt_id", _STRING),
+        ("text", _STRING),
+        ("pair_id", _STRING),
+        ("role", _STRING),
+        ("dimensions", pa.list_(_STRING)),
+        ("subset", _STRING),
+    ),
+    "images": _schema(
+        ("image_id", _STRING),
+        ("prompt_id", _STRING),
+        ("generator", _STRING),
+        ("seed", pa.int64()),
+        ("status", _STRING),
+        ("detail", _STRING),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("path", _STRING),
+        ("image", _IMAGE),
+    ),
+    "scores": _schema(
+        ("pair_id", _STRING),
+        ("generator", _STRING),
+        ("image_seed", pa.int64()),
+        ("image_role", _STRING),
+        ("prompt_role", _STRING),
+        ("image_id", _STRING),
+        ("prompt_id", _STRING),
+        ("reward_model", _STRING),
+        ("value", pa.float64()),
+        ("truncated", pa.bool_()),
+    ),
+    "verdicts": _schema(
+        ("prompt_id", _STRING),
+        ("image_id", _STRING),
+        ("rival_id", _STRING),
+        ("dimension", _STRING),
+        ("judge", _STRING),
+        ("outcome", pa.float64()),
+        ("order", _STRING),
+        ("rationale", _STRING),
+    ),
+    "results": _schema(
+        ("metric", _STRING),
+        ("model", _STRING),
+        ("value", pa.float64()),
+        ("ci_low", pa.float64()),
+        ("ci_high", pa.float64()),
+        ("level", pa.float64()),
+        ("n", pa.int64()),
+        ("subset", _STRING),
+        ("tie_group", pa.int64()),
+    ),
+}
+"""The columns of each table: the fields of its record, plus the encoded bytes of an image."""
+
+KEYS = {
+    "prompts": ("pair_id", "role"),
+    "images": ("prompt_id", "generator", "seed"),
+    "scores": ("pair_id", "generator", "image_seed", "image_role", "prompt_role", "reward_model"),
+    "verdicts": ("prompt_id", "image_id", "rival_id", "dimension", "judge", "order"),
+    "results": ("metric", "model", "subset"),
+}
+"""The columns in which no two rows of a table agree."""
+
+_ROWS_PER_GROUP = 100
+
+
+def parts(run: Path, table: str) -> list[Path]:
+    """The finished parts of a table, in the order in which they were written."""
+    if table not in SCHEMAS:
+        raise InputError(f"unknown table {table!r}; expected one of {', '.join(SCHEMAS)}")
+    return sorted((run / table).glob("part-*.parquet"))
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write `path` so that after a crash the old or the new content is there, never a piece."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{path.name}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _encode(table: str, rows: Sequence[Any] | pa.Table, payload: Sequence[Any] | None) -> bytes:
+    """Parquet bytes of records (one per row) with the image structs of `payload` beside them."""
+    schema = SCHEMAS[table]
+    if not isinstance(rows, pa.Table):
+        columns = {name: [getattr(row, name) for row in rows] for name in schema.names if name != "image"}
+        if "image" in schema.names:
+            columns["image"] = list(payload or ())
+        rows = pa.table(columns, schema=schema)
+    sink = pa.BufferOutputStream()
+    stored = "NONE" if table == "images" else "zstd"
+    pq.write_table(
+        rows.cast(schema),
+        sink,
+        row_group_size=_ROWS_PER_GROUP if table == "images" else None,
+        compression=stored,
+        use_dictionary=table != "images",
+    )
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def append(run: Path, table: str, rows: Sequence[Any] | pa.Table, payload: Sequence[Any] | None = None) -> Path | None:
+    """Add `rows` (records, or an Arrow table) as one new part; None where there is nothing to add.
+
+    `payload` holds one `{"bytes", "path"}` per image record, None for a refusal.
+    """
+    if len(rows) == 0:
+        return None
+    content = _encode(table, rows, payload)
+    number = int(existing[-1].stem.split("-")[1]) + 1 if (existing := parts(run, table)) else 0
+    path = run / table / f"part-{number:06d}-{hashlib.sha256(content).hexdigest()[:12]}.parquet"
+    write_file(path, content)
+    return path
+
+
+def replace(run: Path, table: str, rows: Sequence[Any] | pa.Table) -> Path:
+    """Write a table that is computed from others: one file, which a later computation overwrites."""
+    path = run / table / f"{table}.parquet"
+    write_file(path, _encode(table, rows, None))
+    return path
+
+
+def _read_part(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        part = pq.read_table(path, columns=list(columns) if columns else None)
+    except (pa.ArrowException, OSError) as error:
+        raise RunFolderError(
+            f"{path} is damaged ({str(error).splitlines()[0]}): delete it and run again; its rows are made anew"
+        ) from error
+    expected = SCHEMAS[table] if columns is None else pa.schema([SCHEMAS[table].field(name) for name in columns])
+    if part.schema.names != expected.names or part.schema.types != expected.types:
+        raise RunFolderError(f"{path} has the columns {part.schema.names}; expected {expected.names} for {table}")
+    return part
+
+
+def read(run: Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of a table (no rows where nothing is written yet), or only some `columns`."""
+    schema = SCHEMAS[table] if columns is None else pa.schema([SCHEMAS[table].field(name) for name in columns])
+    files = parts(run, table)
+    if (computed := run / table / f"{table}.parquet").exists():
+        files.append(computed)
+    return pa.concat_tables([_read_part(path, table, columns).cast(schema) for path in files] or [schema.empty_table()])
+
+
+def keys(run: Path, table: str) -> set[tuple[Any, ...]]:
+    """The keys of the rows that are there."""
+    columns = read(run, table, KEYS[table])
+    return set(zip(*(column.to_pylist() for column in columns.columns), strict=True))
+
+
+def missing(run: Path, table: str, wanted: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The wanted keys that are not there yet, in the given order, each once."""
+    done = keys(run, table)
+    return [key for key in dict.fromkeys(wanted) if key not in done]
+
+
+def clean(run: Path) -> None:
+    """Remove what a killed process left half-written. Call it with the run locked."""
+    for path in run.glob("**/.tmp-*"):
+        path.unlink(missing_ok=True)

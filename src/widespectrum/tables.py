@@ -1,0 +1,118 @@
+"""Results as plain text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isnan
+from pathlib import Path
+
+import pandas as pd
+
+from .results import read_results
+
+__all__ = ["format_estimate", "headline", "headline_subset", "model_list", "text_table"]
+
+REWARD_MODEL_COLUMNS = {
+    "image_prior": "prior Q",
+    "prompt_match": "match X",
+    "prior_over_match": "prior/match",
+    "accuracy_under_original": "right, p_o",
+    "accuracy_under_wide_spectrum": "right, p_a",
+    "both_ways_accuracy": "right both ways",
+}
+GENERATOR_COLUMNS = {"success_rate": "success", "refusal_rate": "refused", "delta_j_selected": "ΔJ selected"}
+SUBSETS = ("controlled", "verified", "all")
+"""Where a reward model's headline figures come from: the first of these that a run has."""
+
+SUBSET_NAMES = {
+    "controlled": "pairs whose image shows by construction what was asked for",
+    "verified": "pairs of which the judge says that the image fits the wide-spectrum prompt better",
+    "all": "all pairs, whether or not the generator did what was asked",
+}
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns side by side; the first one is flush left, the others flush right."""
+    widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
+    lines = []
+    for row in (header, ["-" * width for width in widths], *rows):
+        cells = [
+            cell.ljust(width) if k == 0 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def format_estimate(value: float, low: float, high: float) -> str:
+    """The value with its interval, with as many digits as its size asks for.
+
+    >>> format_estimate(0.5, 0.25, 0.75), format_estimate(-0.035, -0.04, -0.03)
+    ('0.50 [0.25, 0.75]', '-0.035 [-0.040, -0.030]')
+    """
+    size = abs(value)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 3 if 0 < size < 0.1 else 2
+    # Adding 0 turns -0.0 into 0.0.
+    value, low, high = (round(number, digits) + 0.0 for number in (value, low, high))
+    return f"{value:.{digits}f}" if isnan(low) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def headline_subset(results: pd.DataFrame) -> str:
+    """The subset on which the reward models of these results are compared."""
+    return next((subset for subset in SUBSETS if (results["subset"] == subset).any()), "all")
+
+
+def _rows(results: pd.DataFrame, subset: str, columns: Sequence[str], models: Sequence[str]) -> list[list[str]]:
+    chosen = results[results["subset"] == subset].set_index(["model", "metric"])
+    cells = {key: format_estimate(row.value, row.ci_low, row.ci_high) for key, row in chosen.iterrows()}
+    return [[model, *(cells.get((model, metric), "–") for metric in columns)] for model in models]
+
+
+def _models_with(results: pd.DataFrame, metric: str) -> list[str]:
+    return list(dict.fromkeys(results.loc[results["metric"].str.fullmatch(metric), "model"]))
+
+
+def headline(run: Path) -> str:
+    """The tables of a run: reward models, then generators."""
+    results = read_results(run)
+    subset = headline_subset(results)
+    reward_models = _models_with(results, "image_prior")
+    generators = _models_with(results, "reward_after/.*")
+    rewards = [
+        metric for metric in dict.fromkeys(results["metric"]) if metric.startswith(("delta_reward/", "reward_after/"))
+    ]
+    columns = {**GENERATOR_COLUMNS, **({} if len(rewards) > 6 else {name: name for name in rewards})}
+    columns = {metric: title for metric, title in columns.items() if (results["metric"] == metric).any()}
+    bias = _rows(results, subset, list(REWARD_MODEL_COLUMNS), reward_models)
+    adherence = _rows(results, "all", list(columns), generators)
+    level = f"{100 * results['level'].iloc[0]:g} %"
+    return "\n".join(
+        [
+            f"\nReward models, on {SUBSET_NAMES[subset]}; {level} intervals",
+            text_table(["reward model", *REWARD_MODEL_COLUMNS.values()], bias),
+            f"\nGenerators; {level} intervals",
+            text_table(["generator", *columns.values()], adherence),
+            "",
+        ]
+    )
+
+
+def model_list() -> str:
+    """Every registered name, what it is, and whether what it needs is installed."""
+    from .generators import GENERATORS
+    from .judges import JUDGES
+    from .prompts import PROMPT_SETS
+    from .registry import missing_packages
+    from .rewards import REWARD_MODELS
+
+    blocks = []
+    for title, table in (("generators", GENERATORS), ("reward models", REWARD_MODELS), ("judges", JUDGES)):
+        lines = [title]
+        for name, entry in sorted(table.items()):
+            missing = missing_packages(entry)
+            state = f'not installed: pip install "widespectrum[{entry.extra}]"' if missing else "installed"
+            extra = f"extra {entry.extra}, " if entry.extra else ""
+            lines.append(f"  {name:<14} {entry.summary} ({extra}{state})")
+        blocks.append("\n".join(lines))
+    sets = [f"  {name:<14} {source.summary}" for name, source in PROMPT_SETS.items()]
+    return "\n\n".join([*blocks, "\n".join(["prompt sets", *sets])])
