@@ -183,7 +183,8 @@ def _score_or_judge(stage: str, run: Path, out: Path | None, **named: list[str] 
 
     folder, config = _target(run, out)
     runs.read_manifest(folder)
-    config = dataclasses.replace(config, **{kind: _choices(texts) for kind, texts in named.items() if texts})
+    chosen: dict[str, Any] = {kind: _choices(texts) for kind, texts in named.items() if texts}
+    config = dataclasses.replace(config, **chosen)
     models = stages.load_models(config)
     with _working_on(folder):
         stages.register(folder, models)

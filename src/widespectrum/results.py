@@ -33,7 +33,11 @@ class _Collector:
 
     def __init__(self, config: RunConfig) -> None:
         self.level = config.evaluate.confidence_level
-        self.options = {"n_resamples": config.evaluate.n_resamples, "seed": 0, "confidence_level": self.level}
+        self.options: dict[str, Any] = {
+            "n_resamples": config.evaluate.n_resamples,
+            "seed": 0,
+            "confidence_level": self.level,
+        }
         self.results: list[MetricResult] = []
         self.notes: list[dict[str, str]] = []
 
@@ -85,8 +89,8 @@ def _asks_for(rows: pd.DataFrame, dimension: str) -> pd.DataFrame:
 
 
 def _bias(out: _Collector, rows: pd.DataFrame, group: list[str] | None = None) -> dict[str, Any]:
-    rewards = [rows[name].to_numpy() for name in CELLS.values()]
-    return reward_bias(*rewards, verdict=_optional(rows["verdict"]), group=group, **_keys(rows), **out.options)
+    inputs: dict[str, Any] = {name: rows[name].to_numpy() for name in CELLS.values()} | _keys(rows)
+    return reward_bias(**inputs, verdict=_optional(rows["verdict"]), group=group, **out.options)
 
 
 def _add_reward_model(out: _Collector, model: str, rows: pd.DataFrame) -> None:

@@ -1,0 +1,5 @@
+"""`python -m widespectrum` is the command `widespectrum`."""
+
+from .cli import main
+
+main()

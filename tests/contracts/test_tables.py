@@ -1,0 +1,157 @@
+"""What every generator, reward model and judge must keep to; runs over every name in the tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from widespectrum import registry
+from widespectrum.errors import InputError, UnknownNameError
+from widespectrum.generators import GENERATORS, load_generator
+from widespectrum.judges import JUDGES, load_judge
+from widespectrum.prompts import load_prompt_set, open_photograph
+from widespectrum.protocols import Abstention, Generator, Judge, Question, Refusal, RewardModel, TwoTowerRewardModel
+from widespectrum.registry import Entry
+from widespectrum.rewards import REWARD_MODELS, load_reward_model
+from widespectrum.types import DIMENSIONS, ModelSpec
+
+TABLES: dict[str, tuple[dict[str, Entry], Any]] = {
+    "generator": (GENERATORS, load_generator),
+    "reward model": (REWARD_MODELS, load_reward_model),
+    "judge": (JUDGES, load_judge),
+}
+NAMES = [(kind, name) for kind, (table, _) in TABLES.items() for name in table]
+SET = load_prompt_set("photographs")
+PROMPTS = [prompt for prompt in SET.prompts if prompt.subset == "coffee" and "clarity" in prompt.pair_id]
+PROMPTS += [prompt for prompt in SET.prompts if prompt.pair_id == "flower/emotion"]
+
+
+def available(kind: str, name: str) -> Any:
+    table, load = TABLES[kind]
+    if missing := registry.missing_packages(table[name]):
+        pytest.skip(f"{', '.join(missing)} not installed")
+    return load(name)
+
+
+def photographs() -> list[Image.Image]:
+    opened = [open_photograph(SET.photographs[prompt.pair_id]) for prompt in PROMPTS]
+    for image, prompt in zip(opened, PROMPTS, strict=True):
+        image.thumbnail((96, 96))
+        image.info["prompt"] = prompt.text
+    return opened
+
+
+def content(answer: Image.Image | Refusal) -> object:
+    return answer if isinstance(answer, Refusal) else (answer.mode, answer.size, answer.tobytes())
+
+
+@pytest.mark.parametrize(("kind", "name"), NAMES)
+def test_spec_label_and_summary(kind: str, name: str) -> None:
+    model = available(kind, name)
+    assert isinstance(model, {"generator": Generator, "reward model": RewardModel, "judge": Judge}[kind])
+    assert ModelSpec.parse(str(model.spec)) == model.spec
+    assert ModelSpec.parse(str(model.spec)).key == model.spec.key
+    assert model.spec.revision
+    table, load = TABLES[kind]
+    assert registry.label(name) == name
+    assert load(name).spec == model.spec
+    assert table[name].summary
+    assert bool(table[name].extra) == bool(table[name].packages)
+    with pytest.raises(InputError, match="has no option 'nonsense'"):
+        load(name, {"nonsense": 1})
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_names_do_not_share_a_spec(kind: str) -> None:
+    names = [name for other, name in NAMES if other == kind]
+    assert len({available(kind, name).spec.key for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_an_unknown_name_lists_the_nearest(kind: str) -> None:
+    table, load = TABLES[kind]
+    name = next(iter(table))
+    with pytest.raises(UnknownNameError, match=f"unknown {kind} .*{name}.*widespectrum models"):
+        load(f"{name}x")
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_generators(name: str) -> None:
+    generator = available("generator", name)
+    seeds = list(range(len(PROMPTS)))
+    answers = generator.generate(PROMPTS, seeds=seeds, images=photographs())
+    again = generator.generate(PROMPTS, seeds=seeds, images=photographs())
+    singles = [
+        answer
+        for prompt, seed, image in zip(PROMPTS, seeds, photographs(), strict=True)
+        for answer in generator.generate([prompt], seeds=[seed], images=[image])
+    ]
+    backward = generator.generate(PROMPTS[::-1], seeds=seeds[::-1], images=photographs()[::-1])[::-1]
+    assert len(answers) == len(PROMPTS)
+    assert any(isinstance(answer, Image.Image) for answer in answers)
+    assert all((isinstance(answer, Refusal) and answer.reason) or answer.mode == "RGB" for answer in answers)
+    for other in (again, singles, backward):
+        assert [content(answer) for answer in other] == [content(answer) for answer in answers]
+    assert generator.generate([], seeds=[], images=[]) == []
+
+
+@pytest.mark.parametrize("name", REWARD_MODELS)
+def test_reward_models(name: str) -> None:
+    model = available("reward model", name)
+    images, texts = photographs(), [prompt.text for prompt in PROMPTS]
+    values = model.score(images, texts)
+    assert values.shape == (len(PROMPTS),)
+    assert values.dtype == np.float64
+    assert np.isfinite(values).all()
+    assert np.array_equal(model.score(photographs(), texts), values)
+    singles = np.concatenate([model.score([image], [text]) for image, text in zip(images, texts, strict=True)])
+    assert np.array_equal(singles, values)
+    assert np.array_equal(model.score(images[::-1], texts[::-1])[::-1], values)
+    assert model.score([], []).shape == (0,)
+    if isinstance(model, TwoTowerRewardModel):
+        combined = model.combine(model.encode_images(images), model.encode_texts(texts))
+        assert np.array_equal(combined, values)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1"])
+@pytest.mark.parametrize("name", REWARD_MODELS)
+def test_reward_models_take_images_of_any_mode(name: str, mode: str) -> None:
+    model = available("reward model", name)
+    image = photographs()[0].convert(mode)
+    image.info["prompt"] = "a cup"
+    assert np.isfinite(model.score([image], ["a cup"])).all()
+    if mode == "RGBA":
+        opaque = photographs()[0]
+        opaque.info["prompt"] = "a cup"
+        assert np.array_equal(model.score([image], ["a cup"]), model.score([opaque], ["a cup"]))
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_judges(name: str) -> None:
+    judge = available("judge", name)
+    assert "overall" in judge.dimensions
+    assert set(judge.dimensions) <= {"overall", "effects", "main concept", *DIMENSIONS}
+    images = photographs()
+    rewards = {model: (1.0, 0.0) for model in REWARD_MODELS}
+    wide = [(prompt, image) for prompt, image in zip(PROMPTS, images, strict=True) if prompt.role == "wide_spectrum"]
+    questions = [
+        Question(prompt=prompt, image=image, rival=images[0], order=order, rewards=rewards)
+        for prompt, image in wide
+        for order in ("first", "second")
+    ]
+    questions += [
+        Question(prompt=prompt, image=image, dimension=dimension)
+        for prompt, image in wide
+        for dimension in judge.dimensions
+        if dimension != "overall"
+    ]
+    answers = judge.judge(questions)
+    assert len(answers) == len(questions)
+    assert all((isinstance(answer, Abstention) and answer.reason) or 0 <= answer.outcome <= 1 for answer in answers)
+    assert not all(isinstance(answer, Abstention) for answer in answers)
+    assert judge.judge(questions) == answers
+    assert [answer for question in questions for answer in judge.judge([question])] == answers
+    assert judge.judge([]) == []

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from widespectrum.errors import InputError
+from widespectrum.prompts import load_prompt_set, read_prompts
+
+HEADER = "pair_id,role,text,dimensions,subset\n"
+GOOD = HEADER + "p1,original,a bus,,city\np1,wide_spectrum,a blurred bus in darkness,clarity | color brightness,city\n"
+
+
+def table(folder: Path, text: str) -> Path:
+    path = folder / "prompts.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_csv(tmp_path: Path) -> None:
+    original, wide = read_prompts(table(tmp_path, "\ufeff" + GOOD))
+    assert (original.role, original.dimensions, original.subset) == ("original", (), "city")
+    assert wide.dimensions == ("clarity", "color brightness")
+    assert wide.prompt_id
+
+
+def test_texts_are_stripped_and_normalized(tmp_path: Path) -> None:
+    composed = read_prompts(table(tmp_path, GOOD.replace("a bus,", " cafe\u0301 ,")))[0]
+    assert composed.text == "caf\u00e9"
+
+
+def test_parquet_round_trip_of_a_whole_set(tmp_path: Path) -> None:
+    prompts = load_prompt_set("photographs").prompts
+    columns = ("prompt_id", "pair_id", "role", "text", "dimensions", "subset")
+    rows = [{name: getattr(prompt, name) for name in columns} for prompt in prompts]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "prompts.parquet")
+    assert read_prompts(tmp_path / "prompts.parquet") == prompts
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pair_id,role,text\np1,original,a\n", r"prompts\.csv has no column 'dimensions'"),
+        (GOOD.replace("subset", "subest"), "unknown column 'subest'"),
+        (GOOD.replace(",subset", ",text"), "column 'text' twice"),
+        (GOOD.replace("original", "orignal"), "row 2: .*role must be one of original, wide_spectrum; got 'orignal'"),
+        (GOOD.replace("color brightness", "brightness"), "row 3: .*unknown dimension 'brightness'"),
+        (GOOD.replace("a bus", " "), "row 2: .*text is empty"),
+        (GOOD + "p1,original,again,,\n", "row 4: pair 'p1' already has a prompt of role 'original' in row 2"),
+        (GOOD + "p2,original,alone,,\n", "row 4: pair 'p2' has only the role 'original'; add 'wide_spectrum'"),
+        (GOOD + "p2,original\n", "row 4: expected 5 cells as in the header, got 2"),
+        (GOOD.replace("p1,original", ",original"), "row 2: .*pair_id"),
+        (GOOD.replace("a bus,,", "a bus,clarity,"), "row 2: .*original prompt has no dimensions"),
+        (HEADER, "no rows below its header"),
+        ("", "no column 'pair_id'.*found none"),
+        (HEADER + '"p1,original,a,,\n', "not valid CSV"),
+    ],
+)
+def test_bad_csv(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        read_prompts(table(tmp_path, text))
+    assert "prompts.csv" in str(error.value)
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no file at"):
+        read_prompts(tmp_path / "absent.csv")
+    with pytest.raises(InputError, match=r"ending in \.csv or \.parquet"):
+        read_prompts(tmp_path / "prompts.xlsx")
+    (tmp_path / "latin.csv").write_bytes("pair_id\ncafé\n".encode("latin-1"))
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_prompts(tmp_path / "latin.csv")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(InputError, match=r"broken\.parquet is not a readable Parquet file"):
+        read_prompts(tmp_path / "broken.parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [("text", None, "row 1: text must be text, got None"), ("dimensions", 3, "row 1: dimensions must be a list")],
+)
+def test_bad_parquet_cells(tmp_path: Path, column: str, value: object, message: str) -> None:
+    row = {"pair_id": "p1", "role": "original", "text": "a", "dimensions": ""} | {column: value}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "prompts.parquet")
+    with pytest.raises(InputError, match=message):
+        read_prompts(tmp_path / "prompts.parquet")

@@ -1,0 +1,120 @@
+import csv
+
+import pytest
+
+from widespectrum import store
+from widespectrum.errors import InputError, RunFolderError
+from widespectrum.importers import _SCORE_COLUMNS, import_scores
+from widespectrum.runs import read_manifest
+
+HEADER = ["model_tag", "prompt_index", *_SCORE_COLUMNS]
+
+
+def write_table(path, rows, header=HEADER):
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def row(tag, index, start=0.0):
+    return [tag, index, *(start + index + k / 100 for k in range(len(_SCORE_COLUMNS)))]
+
+
+@pytest.fixture
+def table(tmp_path):
+    rows = [row("flux_dev", 0), row("flux_dev", 1), row("dance_flux", 0, 5.0), row("dance_flux", 1, 5.0)]
+    return write_table(tmp_path / "scores.csv", rows)
+
+
+def test_every_cell_lands_in_its_place(table, tmp_path):
+    import_scores(table, tmp_path / "run")
+    scores = store.read(tmp_path / "run", "scores").to_pandas()
+    assert len(scores) == 4 * len(_SCORE_COLUMNS)
+    assert set(scores["reward_model"]) == {"hpsv3", "hpsv2.1", "imagereward"}
+    assert set(scores["generator"]) == {"flux-dev", "dance-flux"}
+    cell = scores[
+        (scores["generator"] == "dance-flux")
+        & (scores["pair_id"] == "external:scores:1")
+        & (scores["reward_model"] == "hpsv2.1")
+        & (scores["image_role"] == "wide_spectrum")
+        & (scores["prompt_role"] == "original")
+    ]
+    assert cell["value"].item() == 6.0 + _SCORE_COLUMNS.index("hpsv2_diop") / 100
+    assert cell["prompt_id"].item() == "external:scores:1:original"
+
+
+def test_no_prompt_or_image_is_invented(table, tmp_path):
+    import_scores(table, tmp_path / "run")
+    assert store.read(tmp_path / "run", "prompts").num_rows == 0
+    assert store.read(tmp_path / "run", "images").num_rows == 0
+    assert read_manifest(tmp_path / "run").status == "complete"
+
+
+def test_importing_twice_adds_nothing(table, tmp_path):
+    import_scores(table, tmp_path / "run")
+    before = store.read(tmp_path / "run", "scores")
+    import_scores(table, tmp_path / "run")
+    assert store.read(tmp_path / "run", "scores").equals(before)
+
+
+def test_another_table_in_the_same_folder_is_refused(table, tmp_path):
+    import_scores(table, tmp_path / "run")
+    other = write_table(tmp_path / "other.csv", [row("flux_dev", 0), row("dance_flux", 0, 3.0)])
+    with pytest.raises(RunFolderError, match="choose another folder with --out"):
+        import_scores(other, tmp_path / "run")
+
+
+def test_repeated_block_is_left_out_with_a_notice(tmp_path):
+    path = write_table(
+        tmp_path / "s.csv", [row("a", 0), row("a", 1), row("again", 1), row("again", 0), row("b", 0, 1.0)]
+    )
+    notices = import_scores(path, tmp_path / "run")
+    assert notices == [
+        "left out 'again': its 2 rows repeat those of 'a'",
+        "3 pairs of 2 generators under 3 reward models",
+    ]
+    assert set(store.read(tmp_path / "run", "scores")["generator"].to_pylist()) == {"a", "b"}
+
+
+def bad_cell(column, text):
+    rows = [row("flux_dev", 0), row("flux_dev", 1)]
+    rows[1][HEADER.index(column)] = text
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (bad_cell("hpsv3_oiop", "n/a"), "line 3: column 'hpsv3_oiop' must hold a finite number, got 'n/a'"),
+        (bad_cell("hpsv2_didp", ""), "line 3: column 'hpsv2_didp' must hold a finite number, got ''"),
+        (bad_cell("hpsv2_didp", "nan"), "line 3: column 'hpsv2_didp' must hold a finite number, got 'nan'"),
+        (bad_cell("prompt_index", "1.5"), "line 3: prompt_index must be an integer >= 0, got '1.5'"),
+        (bad_cell("model_tag", " "), "line 3: column 'model_tag' is empty"),
+        ([row("flux_dev", 0), row("flux_dev", 0, 1.0)], "'flux_dev' has prompt_index 0 twice"),
+        ([row("flux_dev", 0)[:-1]], "line 2: column 'image_reward_didp' must hold a finite number, got None"),
+        ([], "holds no rows"),
+    ],
+)
+def test_bad_rows(tmp_path, rows, message):
+    path = write_table(tmp_path / "scores.csv", rows)
+    with pytest.raises(InputError) as error:
+        import_scores(path, tmp_path / "run")
+    assert message in str(error.value)
+    assert "scores.csv" in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_column(tmp_path):
+    path = write_table(tmp_path / "scores.csv", [row("a", 0)[:-1]], HEADER[:-1])
+    with pytest.raises(InputError, match="the columns image_reward_didp are missing"):
+        import_scores(path, tmp_path / "run")
+
+
+def test_missing_file_and_binary_file(tmp_path):
+    with pytest.raises(InputError, match="there is no such file"):
+        import_scores(tmp_path / "no.csv", tmp_path / "run")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(InputError, match="no CSV file in UTF-8"):
+        import_scores(tmp_path / "binary.csv", tmp_path / "run")
