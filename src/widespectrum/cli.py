@@ -152,9 +152,9 @@ def generate(
         )
     else:
         folder, config = _target(run, out)
-    models = stages.load_models(config)
+    models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
     with _working_on(folder):
-        prompt_set = stages.start(folder, config, models)
+        stages.start(folder, config, models, prompt_set)
         _end(folder, stages.generate(folder, config, models, prompt_set, _say))
 
 
@@ -197,9 +197,10 @@ def evaluate(run: RunArgument, out: OutOption = None) -> None:
 
     Example: widespectrum evaluate runs/demo
     """
-    from . import results, tables
+    from . import results, runs, tables
 
     folder, config = _target(run, out)
+    runs.read_manifest(folder)
     with _working_on(folder):
         results.evaluate(folder, config)
     _say(tables.headline(folder))
@@ -212,8 +213,10 @@ def report(run: RunArgument, out: OutOption = None) -> None:
     Example: widespectrum report runs/demo
     """
     from . import report as report_module
+    from . import runs
 
     folder, _ = _target(run, out)
+    runs.read_manifest(folder)
     with _working_on(folder):
         _say(f"report: {report_module.write(folder)}")
 
@@ -240,22 +243,27 @@ def _rank(runs: list[Path], out: Path) -> Path:
 
 
 def _run(folder: Path, config: RunConfig) -> None:
-    """Every stage of a run, from where it stands."""
+    """Every stage of a run, from where it stands; then its tables on the terminal."""
     from . import report as report_module
-    from . import results, runs, stages
+    from . import results, runs, stages, store, tables
 
-    models = stages.load_models(config)
+    models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
     with _working_on(folder):
-        prompt_set = stages.start(folder, config, models)
+        stages.start(folder, config, models, prompt_set)
         failures = stages.generate(folder, config, models, prompt_set, _say)
         failures += stages.score(folder, config, models, _say)
         failures += stages.judge(folder, config, models, _say)
-        if config.reward_models:
+        if store.parts(folder, "scores"):
             results.evaluate(folder, config)
             report_module.write(folder)
         if not failures:
             runs.finish(folder)
     _end(folder, failures)
+    if not store.parts(folder, "scores"):
+        _say("nothing to evaluate: no image pair was scored")
+        return
+    _say(tables.headline(folder))
+    _say(f"report:  {folder / 'report.html'}")
 
 
 @app.command()
@@ -264,12 +272,7 @@ def run(run: RunArgument, out: OutOption = None) -> None:
 
     Example: widespectrum run demo.toml --out runs/demo
     """
-    from . import tables
-
-    folder, config = _target(run, out)
-    _run(folder, config)
-    _say(tables.headline(folder))
-    _say(f"report: {folder / 'report.html'}")
+    _run(*_target(run, out))
 
 
 @app.command()
@@ -282,12 +285,9 @@ def demo(
 
     Example: widespectrum demo --photos my/photos --out runs/mine
     """
-    from . import tables
     from .config import demo_config
 
     _run(out, demo_config(photos, captions))
-    _say(tables.headline(out))
-    _say(f"report:  {out / 'report.html'}")
     _say(f"ranking: {_rank([out], out / 'ranking')}")
 
 

@@ -23,15 +23,13 @@ CELLS = {
 """(image role, prompt role) → column."""
 
 KEY = ["pair_id", "generator", "image_seed"]
-CONTROLLED_ADAPTERS = ("photo-effects",)
-"""Generators whose image shows by construction what the prompt asks for."""
 
 
 def _score_columns(run: Path) -> pd.DataFrame:
     """One row per pair, generator, seed and reward model: the four scores, and the ids of both images and of p_a."""
     long = store.read(run, "scores").to_pandas()
     if long.empty:
-        raise RunFolderError(f"{run} holds no scores: run the score stage first")
+        raise RunFolderError(f"{run} holds no scores: run the score stage, on pairs of which both images exist")
     long["cell"] = [CELLS[cell] for cell in zip(long["image_role"], long["prompt_role"], strict=True)]
     index = [*KEY, "reward_model"]
     if (repeated := long.duplicated([*index, "cell"])).any():
@@ -80,6 +78,11 @@ def _j_lists(answers: pd.DataFrame) -> dict[tuple[str, str], list[float | None]]
     return found
 
 
+def _is_controlled(spec: ModelSpec) -> bool:
+    """Whether the images of a generator show by construction what the prompt asks for."""
+    return spec.adapter == "photo-effects" and spec.params["strength"] != 0
+
+
 def pair_table(run: Path, verdict_judge: str = "") -> pd.DataFrame:
     """One row per image pair and reward model.
 
@@ -100,8 +103,8 @@ def pair_table(run: Path, verdict_judge: str = "") -> pd.DataFrame:
     table["j_ia"] = [ratings.get((prompt, ours)) for prompt, ours, _ in asked]
     table["j_io"] = [ratings.get((prompt, default)) for prompt, _, default in asked]
     specs = read_manifest(run).specs.get("generators", {})
-    adapters = {label: ModelSpec.parse(text).adapter for label, text in specs.items()}
-    table["controlled"] = table["generator"].map(adapters).isin(CONTROLLED_ADAPTERS)
+    controlled = [label for label, text in specs.items() if _is_controlled(ModelSpec.parse(text))]
+    table["controlled"] = table["generator"].isin(controlled)
     return table.sort_values([*KEY, "reward_model"], ignore_index=True)
 
 

@@ -54,7 +54,8 @@ __all__ = [
 ]
 
 MODEL_TABLES = ("generators", "reward_models", "judges")
-_HEADER = re.compile(r"\s*\[\[?\s*([\w-]+)\s*\]\]?")
+_HEADER = re.compile(r"\s*\[\[?\s*([\w-]+)\s*(?:\.\s*([\w-]+)\s*)?\]\]?")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _KEY = re.compile(r"""\s*["']?([\w-]+)["']?\s*=""")
 
 
@@ -109,7 +110,11 @@ class _Reader:
         self._lines: dict[tuple[str, int, str], int] = {}
         section, counts = "", {"": 0}
         for number, line in enumerate(text.splitlines(), 1):
-            if header := _HEADER.match(line):
+            if (header := _HEADER.match(line)) and header[2]:
+                self._lines.setdefault((header[1], counts.get(header[1], 0), header[2]), number)
+                section = f"{header[1]}.{header[2]}"
+                counts[section] = 0
+            elif header:
                 section = header[1]
                 counts[section] = counts.get(section, -1) + 1
                 self._lines[section, counts[section], ""] = number
@@ -141,7 +146,7 @@ class _Reader:
 
 
 def _is_int(low: int) -> Callable[[Any], bool]:
-    return lambda value: type(value) is int and value >= low
+    return lambda value: type(value) is int and low <= value < 2**63
 
 
 def _is_text(value: Any) -> bool:
@@ -272,7 +277,7 @@ def parse_model(text: str) -> ModelChoice:
     options: dict[str, Parameter] = {}
     for item in filter(None, (match[2] or "").split(",")):
         key, equals, value = (part.strip() for part in item.partition("="))
-        if not (key and equals and value):
+        if not (_BARE_KEY.fullmatch(key) and equals and value):
             raise InputError(f"expected option=value in {text!r}, got {item!r}")
         options[key] = _toml_value(value)
     return ModelChoice(name=match[1], options=options)
@@ -287,13 +292,21 @@ def _toml_value(text: str) -> Parameter:
     return value if isinstance(value, bool | int | float | str) else text
 
 
+def _toml_text(value: Parameter) -> str:
+    """The value as TOML writes it."""
+    if isinstance(value, str):
+        # The one control character that JSON leaves as it is and TOML forbids.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower()
+
+
 def write_run_text(prompts: Mapping[str, str], models: Mapping[str, Sequence[ModelChoice]]) -> str:
     """The text of a run file with this [prompts] table and these models."""
-    lines = ["[prompts]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in prompts.items())]
+    lines = ["[prompts]", *(f"{key} = {_toml_text(value)}" for key, value in prompts.items())]
     for table, choices in models.items():
         for choice in choices:
             values = {"name": choice.name, **choice.options}
-            lines += ["", f"[[{table}]]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+            lines += ["", f"[[{table}]]", *(f"{key} = {_toml_text(value)}" for key, value in values.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -301,5 +314,5 @@ def demo_config(photos: Path | None = None, captions: Path | None = None) -> Run
     """The embedded default, on the user's own photographs where they are given."""
     text = (Path(__file__).parent / "demo.toml").read_text(encoding="utf-8")
     given = {"photos": photos, "captions": captions}
-    lines = [f"{key} = {json.dumps(str(path), ensure_ascii=False)}" for key, path in given.items() if path is not None]
+    lines = [f"{key} = {_toml_text(str(path))}" for key, path in given.items() if path is not None]
     return parse_run_file(text.replace('set = "photographs"', "\n".join(['set = "photographs"', *lines])), "demo")

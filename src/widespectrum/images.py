@@ -19,6 +19,7 @@ from .errors import RunFolderError
 __all__ = ["ImageReader", "decode", "encode"]
 
 _GROUPS_IN_MEMORY = 4
+_TOO_LARGE = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)
 
 
 def encode(image: Image) -> tuple[str, bytes]:
@@ -36,7 +37,8 @@ def decode(content: bytes, where: str) -> Image:
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
             image = PIL.Image.open(io.BytesIO(content))
             image.load()
-    except (OSError, PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+    # Pillow raises SyntaxError and ValueError for some damaged files.
+    except (OSError, SyntaxError, ValueError, *_TOO_LARGE) as error:
         raise RunFolderError(f"{where} cannot be decoded: {error}") from error
     return image
 
@@ -48,12 +50,16 @@ class ImageReader:
         self._where: dict[str, tuple[Path, int, int]] = {}
         self._groups: OrderedDict[tuple[Path, int], list[bytes | None]] = OrderedDict()
         for path in store.parts(run, "images"):
-            file = pq.ParquetFile(path)
-            for group in range(file.num_row_groups):
-                ids = file.read_row_group(group, columns=["image_id"]).column("image_id").to_pylist()
-                for row, image_id in enumerate(ids):
-                    if image_id:
-                        self._where.setdefault(image_id, (path, group, row))
+            with store.reading(path):
+                self._locate(path)
+
+    def _locate(self, path: Path) -> None:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        for group in range(file.num_row_groups):
+            ids = file.read_row_group(group, columns=["image_id"]).column("image_id").to_pylist()
+            for row, image_id in enumerate(ids):
+                if image_id:
+                    self._where.setdefault(image_id, (path, group, row))
 
     def read(self, image_ids: Iterable[str]) -> dict[str, Image]:
         """The decoded images, each freshly made, by id."""
@@ -66,7 +72,10 @@ class ImageReader:
         path, group, row = self._where[image_id]
         content = self._group(path, group)[row]
         if content is None or hashlib.sha256(content).hexdigest() != image_id:
-            raise RunFolderError(f"{path}: the bytes of image {image_id[:12]} are not the ones that were written")
+            raise RunFolderError(
+                f"{path}: the bytes of image {image_id[:12]} are not the ones that were written: delete the file and "
+                "run again"
+            )
         return content
 
     def _read(self, image_id: str) -> Image:
@@ -75,8 +84,9 @@ class ImageReader:
     def _group(self, path: Path, group: int) -> list[bytes | None]:
         key = (path, group)
         if key not in self._groups:
-            column = pq.ParquetFile(path).read_row_group(group, columns=["image"]).column("image")
-            self._groups[key] = [None if image is None else image["bytes"] for image in column.to_pylist()]
+            with store.reading(path):
+                column = pq.ParquetFile(path).read_row_group(group, columns=["image"]).column("image")
+                self._groups[key] = [None if image is None else image["bytes"] for image in column.to_pylist()]
             while len(self._groups) > _GROUPS_IN_MEMORY:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(key)

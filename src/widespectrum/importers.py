@@ -73,7 +73,7 @@ def _read_rows(path: Path) -> list[_Row]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; expected the authors' score table as CSV")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
@@ -85,7 +85,9 @@ def _read_rows(path: Path) -> list[_Row]:
         raise InputError(f"{path} is no CSV file in UTF-8: {error}") from error
 
 
-def _row(path: Path, line: int, cells: Mapping[str, str | None]) -> _Row:
+def _row(path: Path, line: int, cells: Mapping[str | None, str | None]) -> _Row:
+    if None in cells:
+        raise InputError(f"{path}, line {line}: there are more cells than columns in the header")
     tag = (cells["model_tag"] or "").strip()
     if not tag:
         raise InputError(f"{path}, line {line}: column 'model_tag' is empty; expected the name of a generator")
@@ -154,13 +156,15 @@ def import_scores(path: Path, run: Path) -> list[str]:
     if not blocks:
         raise InputError(f"{path} holds no rows")
     generators = {GENERATORS.get(tag, tag) for tag in blocks}
+    models = {"generators": sorted(generators), "reward_models": REWARD_MODELS.values()}
+    specs = {kind: [ModelSpec(adapter="external", name=name) for name in names] for kind, names in models.items()}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     config = parse_run_file(_run_text(path, generators), str(run / "run.toml"))
     with runs.locked(run):
         runs.open_run(run, config, datasets={path.name: digest}, prompts=())
-        for kind, names in (("generators", sorted(generators)), ("reward_models", REWARD_MODELS.values())):
-            for name in names:
-                runs.register(run, kind, name, ModelSpec(adapter="external", name=name))
+        for kind, named in specs.items():
+            for spec in named:
+                runs.register(run, kind, spec.name, spec)
         done = store.keys(run, "scores")
         scores = _scores(path.stem, blocks)
         todo = [score for score in scores if tuple(getattr(score, name) for name in store.KEYS["scores"]) not in done]

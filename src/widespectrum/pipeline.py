@@ -223,11 +223,14 @@ def judging(run: Path, label: str, judge: Judge) -> Work:
         answers = judge.judge([question for _, question in questions])
         _expect(len(answers) == len(questions), f"{label} gave {len(answers)} answers to {len(questions)} questions")
         given: dict[_Ask, dict[Order, Answer]] = {}
+        without: dict[_Ask, str] = {}
         for (ask, question), answer in zip(questions, answers, strict=True):
             if isinstance(answer, Abstention):
-                abstained[answer.reason] += question.order != "second"
+                without.setdefault(ask, answer.reason)
             else:
+                _expect(0 <= answer.outcome <= 1, f"{label} gave the outcome {answer.outcome}; expected 0 to 1")
                 given.setdefault(ask, {})[question.order] = answer
+        abstained.update(without.values())
         store.append(
             run, "verdicts", [row for ask, by_order in given.items() for row in _verdicts(ask, label, by_order)]
         )

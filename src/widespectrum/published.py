@@ -14,16 +14,16 @@ __all__ = ["load_module", "metric_path", "published_path"]
 _PACKAGE = Path(__file__).resolve().parent
 
 
-def published_path(kind: str, name: str = "") -> Path:
-    """The folder `kind/name`; InputError that lists the names of `kind` where there is none."""
+def published_path(kind: str, name: str | None = None) -> Path:
+    """The folder `kind`, or `kind/name`; InputError that lists the names of `kind` where there is none."""
     roots = (_PACKAGE.parents[1], _PACKAGE / "_published")
     root = next((root for root in roots if (root / kind).is_dir()), None)
     if root is None:
         raise InputError(f"this installation carries no {kind}: reinstall widespectrum")
-    if not (root / kind / name).exists():
-        names = sorted(path.name for path in (root / kind).iterdir() if path.is_dir() and path.name[0] not in "_.")
+    names = sorted(path.name for path in (root / kind).iterdir() if path.is_dir() and path.name[0] not in "_.")
+    if name is not None and name not in names:
         raise InputError(f"unknown name {name!r} in {kind}; expected one of {', '.join(names)}")
-    return root / kind / name
+    return root / kind / (name or "")
 
 
 def metric_path(name: str) -> str:

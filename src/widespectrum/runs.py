@@ -26,14 +26,27 @@ SCHEMA_VERSION = 1
 _PACKAGES = ("datasets", "matplotlib", "numpy", "pillow", "pyarrow", "scikit-image", "scipy", "torch", "transformers")
 
 
+def _refuse_foreign(run: Path) -> None:
+    """InputError where `run` is a file, or a folder that holds something else than a run."""
+    if not run.exists():
+        return
+    if not run.is_dir():
+        raise InputError(f"{run} is a file; a run needs a folder: choose another one with --out")
+    files = {path.name for path in run.iterdir() if not path.name.startswith(".tmp-")}
+    if "manifest.json" not in files and files - {".lock", "run.toml"}:
+        raise InputError(f"{run} is not empty and is no run folder: choose another folder with --out")
+
+
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
     """Hold the run folder for this process; RunFolderError where another process has it.
 
-    The lock belongs to the process, so a killed one leaves none behind.
+    The lock belongs to the process, so a killed one leaves none behind. A folder with other things in it is refused
+    and left as it is.
     """
     import fcntl
 
+    _refuse_foreign(run)
     run.mkdir(parents=True, exist_ok=True)
     with (run / ".lock").open("a+") as file:
         try:
@@ -101,14 +114,13 @@ def read_manifest(run: Path) -> RunManifest:
         raise RunFolderError(f"{run} is no run folder: it has no manifest.json")
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        manifest = RunManifest(**content)
-    except (ValueError, TypeError) as error:
+        version = content["schema_version"]
+        # Another version may hold other fields, so it is looked at first.
+        if version == SCHEMA_VERSION:
+            return RunManifest(**content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunFolderError(f"{path} is not a manifest of widespectrum: {error}") from error
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise RunFolderError(
-            f"{path} has schema version {manifest.schema_version}; this version of widespectrum reads {SCHEMA_VERSION}"
-        )
-    return manifest
+    raise RunFolderError(f"{path} has schema version {version}; this version of widespectrum reads {SCHEMA_VERSION}")
 
 
 def _same_run(run: Path, config: RunConfig, datasets: Mapping[str, str]) -> None:
@@ -126,13 +138,10 @@ def _same_run(run: Path, config: RunConfig, datasets: Mapping[str, str]) -> None
 def open_run(run: Path, config: RunConfig, *, datasets: Mapping[str, str], prompts: Sequence[Prompt]) -> None:
     """Start a run folder, or check that the one there is the same run, so that it can go on.
 
-    `datasets` holds the revision of everything the run starts from, by name.
+    `datasets` holds the revision of everything the run starts from, by name. Call it with the run locked.
     """
-    files = {path.name for path in run.iterdir()} if run.exists() else set()
-    if "manifest.json" in files:
+    if (run / "manifest.json").exists():
         _same_run(run, config, datasets)
-    elif files - {".lock", "run.toml"}:
-        raise InputError(f"{run} is not empty and is no run folder: choose another folder with --out")
     store.write_file(run / "run.toml", config.text.encode())
     if not (run / "manifest.json").exists():
         write_manifest(run, _new_manifest(config.seeds[0], datasets))

@@ -68,12 +68,10 @@ def prompt_set_of(config: RunConfig) -> PromptSet:
     return load_prompt_set(choice.set, photos=choice.photos, captions=choice.captions)
 
 
-def start(run: Path, config: RunConfig, models: Models) -> PromptSet:
+def start(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet) -> None:
     """Open or reopen the run folder and write down its models."""
-    prompt_set = prompt_set_of(config)
     runs.open_run(run, config, datasets={prompt_set.name: prompt_set.revision}, prompts=prompt_set.prompts)
     register(run, models)
-    return prompt_set
 
 
 def register(run: Path, models: Models) -> None:

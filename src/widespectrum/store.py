@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from .errors import InputError, RunFolderError
 
-__all__ = ["KEYS", "SCHEMAS", "append", "clean", "keys", "missing", "parts", "read", "replace", "write_file"]
+__all__ = ["KEYS", "SCHEMAS", "append", "clean", "keys", "missing", "parts", "read", "reading", "replace", "write_file"]
 
 _STRING = pa.string()
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", _STRING)])
@@ -148,6 +149,7 @@ def _encode(table: str, rows: Sequence[Any] | pa.Table, payload: Sequence[Any] |
         row_group_size=_ROWS_PER_GROUP if table == "images" else None,
         compression=stored,
         use_dictionary=table != "images",
+        write_page_checksum=True,
     )
     content: bytes = sink.getvalue().to_pybytes()
     return content
@@ -174,26 +176,35 @@ def replace(run: Path, table: str, rows: Sequence[Any] | pa.Table) -> Path:
     return path
 
 
-def _read_part(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table:
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what Arrow raises on a damaged part into a RunFolderError that says what to do."""
     try:
-        part = pq.read_table(path, columns=list(columns) if columns else None)
-    except (pa.ArrowException, OSError) as error:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunFolderError(f"{path} is damaged ({reason}): delete it and run again; its rows are made anew") from error
+
+
+def _read_part(path: Path, expected: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
+    with reading(path):
+        part = pq.read_table(path, columns=list(columns) if columns else None, page_checksum_verification=True)
+        names = part.schema.names
+    if names != expected.names or part.schema.types != expected.types:
         raise RunFolderError(
-            f"{path} is damaged ({str(error).splitlines()[0]}): delete it and run again; its rows are made anew"
-        ) from error
-    expected = SCHEMAS[table] if columns is None else pa.schema([SCHEMAS[table].field(name) for name in columns])
-    if part.schema.names != expected.names or part.schema.types != expected.types:
-        raise RunFolderError(f"{path} has the columns {part.schema.names}; expected {expected.names} for {table}")
+            f"{path} has the columns {names}; expected {expected.names}: delete it and run again; its rows are made anew"
+        )
     return part
 
 
 def read(run: Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of a table (no rows where nothing is written yet), or only some `columns`."""
-    schema = SCHEMAS[table] if columns is None else pa.schema([SCHEMAS[table].field(name) for name in columns])
     files = parts(run, table)
+    schema = SCHEMAS[table] if columns is None else pa.schema([SCHEMAS[table].field(name) for name in columns])
     if (computed := run / table / f"{table}.parquet").exists():
         files.append(computed)
-    return pa.concat_tables([_read_part(path, table, columns).cast(schema) for path in files] or [schema.empty_table()])
+    found = [_read_part(path, schema, columns).cast(schema) for path in files]
+    return pa.concat_tables(found or [schema.empty_table()])
 
 
 def keys(run: Path, table: str) -> set[tuple[Any, ...]]:
@@ -210,5 +221,6 @@ def missing(run: Path, table: str, wanted: Iterable[tuple[Any, ...]]) -> list[tu
 
 def clean(run: Path) -> None:
     """Remove what a killed process left half-written. Call it with the run locked."""
-    for path in run.glob("**/.tmp-*"):
-        path.unlink(missing_ok=True)
+    for pattern in (".tmp-*", "*/.tmp-*"):
+        for path in run.glob(pattern):
+            path.unlink(missing_ok=True)

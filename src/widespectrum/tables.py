@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from . import store
 from .results import read_results
+from .runs import read_manifest
+from .types import ModelSpec
 
-__all__ = ["format_estimate", "headline", "headline_subset", "model_list", "text_table"]
+__all__ = ["cautions", "format_estimate", "headline", "headline_subset", "model_list", "text_table"]
 
 REWARD_MODEL_COLUMNS = {
     "image_prior": "prior Q",
@@ -21,6 +24,11 @@ REWARD_MODEL_COLUMNS = {
     "both_ways_accuracy": "right both ways",
 }
 GENERATOR_COLUMNS = {"success_rate": "success", "refusal_rate": "refused", "delta_j_selected": "ΔJ selected"}
+REWARD_METRICS = ("delta_reward", "reward_after")
+REWARD_MODELS_ABREAST = 3
+"""Up to so many reward models the terminal has room for their figures of each generator."""
+
+FEW_CAPTIONS = 30
 SUBSETS = ("controlled", "verified", "all")
 """Where a reward model's headline figures come from: the first of these that a run has."""
 
@@ -68,6 +76,23 @@ def _rows(results: pd.DataFrame, subset: str, columns: Sequence[str], models: Se
     return [[model, *(cells.get((model, metric), "–") for metric in columns)] for model in models]
 
 
+def cautions(run: Path) -> list[str]:
+    """What a reader of this run's figures must know: few captions, a judge that measures what the generator did."""
+    prompts = store.read(run, "prompts", ("role", "text")).to_pandas()
+    captions = prompts.loc[prompts["role"] == "original", "text"].nunique()
+    specs = read_manifest(run).specs
+    adapters = {kind: {ModelSpec.parse(text).adapter for text in table.values()} for kind, table in specs.items()}
+    found = []
+    if 0 < captions < FEW_CAPTIONS:
+        found.append(f"{captions} plain captions are an illustration, not a sample: the intervals merely illustrate.")
+    if "photo-effects" in adapters.get("generators", ()) and "pixel" in adapters.get("judges", ()):
+        found.append(
+            "The pixel judge measures what photo-effects changes: its verdicts on these images are circular and say "
+            "nothing about a generator."
+        )
+    return found
+
+
 def _models_with(results: pd.DataFrame, metric: str) -> list[str]:
     return list(dict.fromkeys(results.loc[results["metric"].str.fullmatch(metric), "model"]))
 
@@ -78,11 +103,9 @@ def headline(run: Path) -> str:
     subset = headline_subset(results)
     reward_models = _models_with(results, "image_prior")
     generators = _models_with(results, "reward_after/.*")
-    rewards = [
-        metric for metric in dict.fromkeys(results["metric"]) if metric.startswith(("delta_reward/", "reward_after/"))
-    ]
-    columns = {**GENERATOR_COLUMNS, **({} if len(rewards) > 6 else {name: name for name in rewards})}
-    columns = {metric: title for metric, title in columns.items() if (results["metric"] == metric).any()}
+    columns = {metric: title for metric, title in GENERATOR_COLUMNS.items() if (results["metric"] == metric).any()}
+    if len(reward_models) <= REWARD_MODELS_ABREAST:
+        columns |= {f"{metric}/{model}": f"{metric}/{model}" for model in reward_models for metric in REWARD_METRICS}
     bias = _rows(results, subset, list(REWARD_MODEL_COLUMNS), reward_models)
     adherence = _rows(results, "all", list(columns), generators)
     level = f"{100 * results['level'].iloc[0]:g} %"
@@ -93,6 +116,7 @@ def headline(run: Path) -> str:
             f"\nGenerators; {level} intervals",
             text_table(["generator", *columns.values()], adherence),
             "",
+            *cautions(run),
         ]
     )
 

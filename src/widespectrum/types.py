@@ -150,7 +150,17 @@ class ModelSpec:
             f"the revision of {self.name!r} must be a 40-digit commit or v1, v2, ...; got {self.revision!r}. "
             "Branch names such as 'main' move: resolve them first",
         )
+        for option, value in self.params.items():
+            is_finite = math.isfinite(value) if isinstance(value, float) else isinstance(value, bool | int | str)
+            _require(
+                is_finite,
+                f"option {option!r} of {self.name!r} must be a text, a finite number or true/false; got {value!r}",
+            )
         object.__setattr__(self, "params", dict(sorted(self.params.items())))
+
+    def __eq__(self, other: object) -> bool:
+        # By key: 1, 1.0 and True are equal in Python, but not the same option.
+        return isinstance(other, ModelSpec) and self.key == other.key
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -171,7 +181,11 @@ class ModelSpec:
         match = _SPEC.fullmatch(text)
         if match is None:
             raise InputError(f"expected 'adapter:name@revision', got {text!r}")
-        params = {name: json.loads(value) for name, value in parse_qsl(match["params"] or "")}
+        try:
+            pairs = parse_qsl(match["params"] or "", keep_blank_values=True, strict_parsing=True)
+            params = {name: json.loads(value) for name, value in pairs}
+        except ValueError as error:
+            raise InputError(f"expected option=value, with JSON values, after the '?' of {text!r}: {error}") from error
         return cls(adapter=match["adapter"], name=match["name"], revision=match["revision"], params=params)
 
 

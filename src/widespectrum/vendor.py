@@ -82,8 +82,9 @@ def _copies(script: Path) -> set[str]:
     return {path.stem for path in script.parent.glob("_*.py")}
 
 
-def check(metrics: Path = METRICS, kernels: Path = KERNELS) -> list[str]:
+def check(metrics: Path | None = None, kernels: Path | None = None) -> list[str]:
     """One sentence per copy that differs, is missing or is superfluous, and per import that cannot load."""
+    metrics, kernels = metrics or METRICS, kernels or KERNELS
     problems = []
     for script in _scripts(metrics):
         problems += _script_problems(script, kernels)
@@ -101,8 +102,9 @@ def check(metrics: Path = METRICS, kernels: Path = KERNELS) -> list[str]:
     return problems
 
 
-def write(metrics: Path = METRICS, kernels: Path = KERNELS) -> list[Path]:
+def write(metrics: Path | None = None, kernels: Path | None = None) -> list[Path]:
     """Makes the copies equal to their source and removes superfluous ones; returns the files that changed."""
+    metrics, kernels = metrics or METRICS, kernels or KERNELS
     changed = []
     for script in _scripts(metrics):
         problems = _script_problems(script, kernels)

@@ -37,7 +37,7 @@ def test_original_is_the_photograph_and_strength_zero_changes_nothing() -> None:
 
 
 def test_small_photographs_are_not_enlarged() -> None:
-    (image,) = PhotoEffects(strength=0).generate([wide("x", "clarity")], seeds=[0], images=[CHELSEA])
+    (image,) = PhotoEffects(strength=0, size=1024).generate([wide("x", "clarity")], seeds=[0], images=[CHELSEA])
     assert np.array_equal(np.asarray(image), np.asarray(CHELSEA))
 
 

@@ -1,0 +1,308 @@
+"""How far a generator leaves the mainstream look when the prompt asks for it, with the content still there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._adherence_rows import ALL_DIMENSIONS, Rows, adherence_rows, dimension_flags
+from ._auroc import score_order
+from ._bootstrap import (
+    Resampling,
+    Statistic,
+    cluster_sums,
+    point_estimates,
+    ratio,
+    replicate,
+    resampling,
+    wilson_interval,
+    with_intervals,
+)
+from ._checks import (
+    Codes,
+    Flags,
+    Floats,
+    Labels,
+    Names,
+    Numbers,
+    label_column,
+    require_rows,
+    require_unique,
+    row_labels,
+)
+from ._polish import escape, weighted_escape_rate, weighted_overlap
+from ._significance import mcnemar_exact, signed_ranks, weighted_effect_size, wilcoxon_signed_rank
+
+REQUIRES = {
+    "success_rate": ("verdict",),
+    "delta_reward": ("r_io_po", "r_ia_po"),
+    "reward_after": ("r_ia_po",),
+    "effect_gain": ("effect_io", "effect_ia"),
+    "delta_j_all": ("j_io", "j_ia (of all eleven dimensions)"),
+    "delta_j_selected": ("j_io", "j_ia (of the selected dimensions)", "dimensions"),
+    "refusal_rate": ("status",),
+    "failure_rate": ("status",),
+    "content_preservation": ("content_io (above 0 on average)", "content_ia"),
+    "escape_rate": ("r_io_po", "r_ia_po"),
+    "polish_overlap": ("r_io_po", "r_ia_po"),
+    "delta_j": ("j_io", "j_ia (of this dimension)", "dimensions"),
+    "wilcoxon_r": ("r_ia_po", "r_ia_po_base (differing in at least one row)"),
+    "wilcoxon_j_r": ("j_ia", "j_ia_base (of all eleven dimensions, differing in at least one row)"),
+    "mcnemar_p": ("verdict", "verdict_base"),
+}
+MEANS = tuple(REQUIRES)[:8]
+PROPORTIONS = ("success_rate", "refusal_rate", "failure_rate")
+TESTED = {"wilcoxon": "reward_after", "wilcoxon_j": "j_after"}
+_REASONS = {name: f"not given: no row has {' and '.join(inputs)}" for name, inputs in REQUIRES.items()}
+_SliceStatistic = Callable[[Floats], Floats]  # weights (resamples, prompts) to (resamples,)
+
+
+class _Study(NamedTuple):
+    """A generator's rows, its base's (None without one), and the prompt of each row."""
+
+    rows: Rows
+    base: Rows | None
+    prompts: Labels
+
+
+def anti_aesthetic_adherence(
+    r_io_po: Numbers,
+    r_ia_po: Numbers,
+    *,
+    verdict: Numbers | None = None,
+    effect_io: Numbers | None = None,
+    effect_ia: Numbers | None = None,
+    content_io: Numbers | None = None,
+    content_ia: Numbers | None = None,
+    j_io: Any = None,
+    j_ia: Any = None,
+    dimensions: Any = None,
+    status: Names | None = None,
+    prompt_id: Names | None = None,
+    image_seed: Names | None = None,
+    r_io_po_base: Numbers | None = None,
+    r_ia_po_base: Numbers | None = None,
+    verdict_base: Numbers | None = None,
+    effect_io_base: Numbers | None = None,
+    effect_ia_base: Numbers | None = None,
+    content_io_base: Numbers | None = None,
+    content_ia_base: Numbers | None = None,
+    j_io_base: Any = None,
+    j_ia_base: Any = None,
+    status_base: Names | None = None,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    confidence_level: float = 0.95,
+) -> dict[str, Any]:
+    """Whether a generator follows a wide-spectrum prompt, away from the mainstream look, with the content still there.
+
+    The generator made I_o from the original prompt p_o and I_a from the wide-spectrum prompt p_a. r(I, p) is the
+    reward of one reward model; under p_o it says how conventionally good an image looks.
+
+    Formula: `success_rate` = share of verdict 1; `delta_reward` = mean r(I_a,p_o) − r(I_o,p_o) and `reward_after` =
+    mean r(I_a,p_o); `effect_gain` = mean effect(I_a) − effect(I_o); `content_preservation` = mean content(I_a) / mean
+    content(I_o); `delta_j_all` and `delta_j_selected` = mean over pairs of J(I_a,d) − J(I_o,d), summed over all eleven
+    dimensions d or over those that the prompt selects. Polish pull, how much of I_a stays inside the generator's own
+    polished default: `escape_rate` = share of I_a with r(I_a,p_o) below the 10th percentile of r(I_o,p_o), and
+    `polish_overlap` = 2·min(A, 1 − A), A = P(r(I_a,p_o) > r(I_o,p_o)) + ½ P(equal) over all pairs of images.
+    `refusal_rate`, `failure_rate` = shares of those statuses. Against a base generator, paired by row: `wilcoxon_r` =
+    −Z/√N of the signed ranks of r(I_a,p_o) (zeros dropped, N all pairs; the sign of base − aligned), `wilcoxon_p`
+    one-sided for "aligned is greater", `wilcoxon_j_r` and `_p` the same on the sum of J(I_a,d); `mcnemar_p` exact and
+    two-sided, `mcnemar_p_one_sided` for "aligned succeeds less often".
+
+    Inputs: two rewards, float (n,), one row per prompt pair. Optional, each (n,): `verdict` 1 (I_a fits p_a better), 0
+    (I_o), 0.5 (tie) or None; `effect_*`, the share of the requested effects that shows, and `content_*`, how well the
+    main concept shows, 0 to 100 or None; `j_*`, eleven numbers from 0 to 2 (2 = conventionally good) in alphabetical
+    order of the dimensions, or None; `dimensions`, a list of names per row; `status` "ok", "refused" or "failed" (of
+    the request for the pair); `prompt_id`, the bootstrap's cluster (omitted: every row its own); `image_seed`.
+    (prompt_id, image_seed) is a row's key and may not repeat. Names in `_base` are the base generator's, row by row.
+
+    Range: lower `delta_reward`, `delta_j_*` and `polish_overlap`, and higher `escape_rate`, mean a generator that left
+    the default; one that ignores p_a has 0, overlap 1 and escape rate 0.1. A low reward cannot tell a faithful image
+    from a broken one: read `content_preservation` (1 = kept as in I_o) beside it. Wilcoxon's r is in [−1, 1].
+
+    Ties and gaps: a tie is no success. A row whose status is not ok is no success either and is left out of every
+    other figure but the two rates; its rewards may be None or NaN. A row without an optional value is left out of the
+    figures that need it, and `coverage` says what share of rows has each input. What is undefined is an absent key
+    with its reason in `notes`. No rows, unequal lengths, NaN, infinity or repeated keys raise ValueError.
+
+    Returns a flat dict: every name above with `<name>_ci_low` and `<name>_ci_high` (percentile cluster bootstrap over
+    prompts; not for p-values), `<name>_wilson_low` and `_high` for the success, refusal and failure rates (they take
+    rows as independent), `n_pairs`, `n_prompts`, `coverage`, `notes`, `undefined_resamples`; with `dimensions`,
+    `by_dimension`: the same over the rows that select each one, with `delta_j`, its own J(I_a) − J(I_o); with inputs in
+    `_base`, `base`: the same for the base generator.
+
+    Source: Guo, Qian, Hasan and Du, "Position: Universal Aesthetic Alignment Narrows Artistic Expression", ICML 2026
+    (arXiv 2512.11883); escape rate and overlap are this package's.
+
+    >>> result = anti_aesthetic_adherence([9, 8, 7, 9], [2, 9, 3, 4], verdict=[1, 0, 0.5, 1], n_resamples=100)
+    >>> result["success_rate"], result["delta_reward"], result["reward_after"]
+    (0.5, -3.75, 4.5)
+    >>> result["escape_rate"], result["polish_overlap"]
+    (0.75, 0.375)
+    >>> result["notes"]["effect_gain"]
+    'not given: no row has effect_io and effect_ia'
+    """
+    options = resampling(n_resamples, seed, confidence_level)
+    n = require_rows("r_io_po", r_io_po)
+    own = {"r_io_po": r_io_po, "r_ia_po": r_ia_po, "verdict": verdict, "effect_io": effect_io, "effect_ia": effect_ia}
+    own |= {"content_io": content_io, "content_ia": content_ia, "j_io": j_io, "j_ia": j_ia, "status": status}
+    other = {"r_io_po_base": r_io_po_base, "r_ia_po_base": r_ia_po_base, "verdict_base": verdict_base}
+    other |= {"effect_io_base": effect_io_base, "effect_ia_base": effect_ia_base, "content_io_base": content_io_base}
+    other |= {"content_ia_base": content_ia_base, "j_io_base": j_io_base, "j_ia_base": j_ia_base}
+    other |= {"status_base": status_base}
+    selected = dimension_flags(dimensions, n)
+    has_base = any(value is not None for value in other.values())
+    base = adherence_rows(other, n, selected, "_base") if has_base else None
+    study = _Study(adherence_rows(own, n, selected), base, _prompts(prompt_id, image_seed, n))
+    result = _analyse(study, selected, options)
+    if base is not None:
+        result["base"] = _analyse(_Study(base, None, study.prompts), selected, options)
+    return result
+
+
+def _prompts(prompt_id: Names | None, image_seed: Names | None, n: int) -> Labels:
+    keys = {"prompt_id": prompt_id, "image_seed": image_seed}
+    labels = {name: label_column(name, values, n) for name, values in keys.items() if values is not None}
+    if prompt_id is not None:
+        require_unique(labels)
+    return labels.get("prompt_id", row_labels(n))
+
+
+def _analyse(study: _Study, selected: Flags | None, options: Resampling) -> dict[str, Any]:
+    """The block over all rows, and over the rows of each dimension."""
+    slices = {"": np.arange(len(study.prompts.codes))}
+    if selected is not None:
+        slices |= {ALL_DIMENSIONS[k]: np.flatnonzero(selected[:, k]) for k in np.flatnonzero(selected.any(axis=0))}
+    statistic = _statistic(study, slices)
+    n_clusters = len(study.prompts.names)
+    points, replicates = point_estimates(statistic, n_clusters), replicate(statistic, n_clusters, options)
+    blocks = {}
+    for k, (name, rows) in enumerate(slices.items()):
+        point = {key: values[k] for key, values in points.items() if name or key != "delta_j"}
+        blocks[name] = _block(
+            study, rows, name, point, {key: values[:, k] for key, values in replicates.items()}, options
+        )
+    result = blocks.pop("")
+    result["coverage"] = study.rows.coverage | {"dimensions": float(selected is not None)}
+    return result | ({"by_dimension": blocks} if selected is not None else {})
+
+
+def _statistic(study: _Study, slices: Mapping[str, Codes]) -> Statistic:
+    """Weights of prompts (resamples, prompts) to estimates (resamples, slices)."""
+    codes, n_clusters = study.prompts.codes, len(study.prompts.names)
+    values = study.rows.values
+    terms = np.stack([np.stack(_mean_terms(values, name), axis=-1) for name in slices])
+    sums = [cluster_sums(terms[k][rows], codes[rows], n_clusters) for k, rows in enumerate(slices.values())]
+    stacked = np.concatenate(sums, axis=1)
+    others = [_slice_statistics(study, rows) for rows in slices.values()]
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        totals = (weights @ stacked).reshape(len(weights), len(slices), terms.shape[-1])
+        tops, bottoms = totals[..., 0::2], totals[..., 1::2]
+        means = ratio(tops, bottoms)
+        result = {name: means[..., k] for k, name in enumerate((*MEANS, "content_preservation", "delta_j"))}
+        for name in others[0]:
+            result[name] = np.stack([functions[name](weights) for functions in others], axis=1)
+        return result
+
+    return statistic
+
+
+def _mean_terms(values: Mapping[str, Floats], dimension: str) -> list[Floats]:
+    """Numerators and denominators in turn: value and presence of each mean, content of I_a and I_o, the own delta J."""
+    means = [values[name] for name in MEANS]
+    own = values.get(f"delta_j:{dimension}", np.full(len(means[0]), np.nan))
+    terms = []
+    for column in (*means, own):
+        terms += [np.nan_to_num(column), (~np.isnan(column)).astype(np.float64)]
+    after, before = values["content_after"], values["content_before"]
+    both = ~np.isnan(after) & ~np.isnan(before)
+    content = [np.where(both, after, 0.0), np.where(both, before, 0.0)]
+    return [*terms[:-2], *content, *terms[-2:]]
+
+
+def _undefined(weights: Floats) -> Floats:
+    return np.full(len(weights), np.nan)
+
+
+def _slice_statistics(study: _Study, rows: Codes) -> dict[str, _SliceStatistic]:
+    """The estimates of one slice that are not ratios of sums."""
+    values, codes = study.rows.values, study.prompts.codes
+    scored = rows[~np.isnan(values["delta_reward"][rows])]
+    result: dict[str, _SliceStatistic] = {"escape_rate": _undefined, "polish_overlap": _undefined}
+    if len(scored):
+        before, after, clusters = values["reward_before"][scored], values["reward_after"][scored], codes[scored]
+        rewards, order = escape(before, after, clusters), score_order(after, before, clusters, clusters)
+        result["escape_rate"] = lambda weights: weighted_escape_rate(rewards, weights)
+        result["polish_overlap"] = lambda weights: weighted_overlap(order, weights)
+    if study.base is not None:
+        for name, column in TESTED.items():
+            result[f"{name}_r"] = _effect_size(*_paired(study, study.base, column, rows))
+    return result
+
+
+def _effect_size(aligned: Floats, base: Floats, clusters: Codes) -> _SliceStatistic:
+    ranks = signed_ranks(aligned, base, clusters)
+    return lambda weights: weighted_effect_size(ranks, weights)
+
+
+def _paired(study: _Study, base_rows: Rows, column: str, rows: Codes) -> tuple[Floats, Floats, Codes]:
+    """The rows in which both generators have a value: aligned, base, clusters."""
+    aligned, base = study.rows.values[column][rows], base_rows.values[column][rows]
+    both = ~np.isnan(aligned) & ~np.isnan(base)
+    return aligned[both], base[both], study.prompts.codes[rows][both]
+
+
+def _cluster_counts(study: _Study, rows: Codes, dimension: str) -> dict[str, int]:
+    """Per estimate, on how many prompts it rests."""
+    values, codes = study.rows.values, study.prompts.codes[rows]
+    used = {name: ~np.isnan(values[name][rows]) for name in MEANS}
+    used |= {name: used["delta_reward"] for name in ("escape_rate", "polish_overlap")}
+    used["content_preservation"] = ~np.isnan((values["content_after"] + values["content_before"])[rows])
+    if dimension:
+        used["delta_j"] = ~np.isnan(values[f"delta_j:{dimension}"][rows])
+    counts = {name: len(np.unique(codes[flags])) for name, flags in used.items()}
+    if study.base is not None:
+        for name, column in TESTED.items():
+            counts[f"{name}_r"] = len(np.unique(_paired(study, study.base, column, rows)[2]))
+    return counts
+
+
+def _block(
+    study: _Study,
+    rows: Codes,
+    dimension: str,
+    points: Mapping[str, Any],
+    replicates: Mapping[str, Floats],
+    options: Resampling,
+) -> dict[str, Any]:
+    """Everything about one slice of the rows, flat."""
+    counts = _cluster_counts(study, rows, dimension)
+    result = with_intervals(points, replicates, counts, _REASONS, options)
+    for name in PROPORTIONS:
+        if name in result:
+            column = study.rows.values[name][rows]
+            n = int((~np.isnan(column)).sum())
+            ends = wilson_interval(float(np.nansum(column)), n, options.confidence_level)
+            result[f"{name}_wilson_low"], result[f"{name}_wilson_high"] = ends
+    sizes = {"n_pairs": len(rows), "n_prompts": len(np.unique(study.prompts.codes[rows]))}
+    return sizes | (result if study.base is None else _with_tests(study, study.base, rows, result))
+
+
+def _with_tests(study: _Study, base_rows: Rows, rows: Codes, result: dict[str, Any]) -> dict[str, Any]:
+    """`result` with the p-values of the comparison with the base generator."""
+    for name, column in TESTED.items():
+        p = wilcoxon_signed_rank(*_paired(study, base_rows, column, rows)[:2]).p
+        if p is not None:
+            result[f"{name}_p"] = p
+        else:
+            result["notes"][f"{name}_p"] = _REASONS[f"{name}_r"]
+    aligned, base, _ = _paired(study, base_rows, "success_rate", rows)
+    if len(aligned):
+        result["mcnemar_p"], result["mcnemar_p_one_sided"] = mcnemar_exact(aligned == 1, base == 1)
+    else:
+        result["notes"] |= dict.fromkeys(("mcnemar_p", "mcnemar_p_one_sided"), _REASONS["mcnemar_p"])
+    return result

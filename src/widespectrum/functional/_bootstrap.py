@@ -1,0 +1,143 @@
+"""Intervals: a seeded cluster bootstrap over prompts, and Wilson's interval for a plain proportion.
+
+A resample draws as many clusters as there are, with replacement; a cluster drawn twice weighs twice. A statistic is a
+function of such weights, so that one piece of code gives the estimate (all weights 1) and its resamples, and a sum over
+rows is a product of the weights with the clusters' own sums. The same `seed` and number of clusters give the same
+resamples in every call: reward models are compared on common draws.
+
+Source: Field and Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69 (2007); Wilson, JASA 22 (1927).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from scipy.special import ndtri
+
+from ._checks import Codes, Floats
+
+Statistic: TypeAlias = Callable[[Floats], dict[str, Floats]]
+"""Weights (resamples, clusters) to named estimates (resamples, slices); NaN where an estimate is undefined."""
+
+_TOO_FEW = "no interval: it needs at least two prompts (of each verdict, where both are compared)"
+_ELEMENTS = 1 << 18  # numbers in one working array: 2 MB, about a core's cache
+
+
+class Resampling(NamedTuple):
+    """How intervals are made."""
+
+    n_resamples: int
+    seed: int
+    confidence_level: float
+
+
+def resampling(n_resamples: int, seed: int, confidence_level: float) -> Resampling:
+    """Checked options; ValueError names the one that is wrong."""
+    if isinstance(n_resamples, bool) or not isinstance(n_resamples, int | np.integer) or n_resamples < 1:
+        raise ValueError(f"n_resamples: expected a whole number of at least 1, got {n_resamples!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed: expected a whole number of at least 0, got {seed!r}")
+    if not isinstance(confidence_level, int | float | np.floating) or not 0 < confidence_level < 1:
+        raise ValueError(f"confidence_level: expected a number between 0 and 1, such as 0.95, got {confidence_level!r}")
+    return Resampling(int(n_resamples), int(seed), float(confidence_level))
+
+
+def cluster_weights(n_clusters: int, options: Resampling) -> Iterator[Floats]:
+    """How often each cluster is drawn, in blocks of shape (resamples, n_clusters); rows sum to n_clusters.
+
+    The blocks depend on n_clusters alone, so more resamples begin with the same ones.
+    """
+    rng = np.random.default_rng([options.seed, n_clusters])
+    block = max(1, min(256, _ELEMENTS // n_clusters))
+    for start in range(0, options.n_resamples, block):
+        rows = min(block, options.n_resamples - start)
+        drawn = rng.integers(n_clusters, size=(rows, n_clusters), dtype=np.int64)
+        drawn += np.arange(rows)[:, None] * n_clusters
+        counts = np.bincount(drawn.ravel(), minlength=rows * n_clusters)
+        yield counts.reshape(rows, n_clusters).astype(np.float64)
+
+
+def cluster_sums(values: Floats, clusters: Codes, n_clusters: int) -> Floats:
+    """Sums of `values` (rows, columns) over the rows of each cluster, shape (n_clusters, columns)."""
+    columns = [np.bincount(clusters, weights=column, minlength=n_clusters) for column in values.T]
+    return np.stack(columns, axis=1)
+
+
+def ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Elementwise ratio of equal shapes; NaN where the denominator is 0."""
+    result = np.full(np.shape(numerator), np.nan)
+    np.divide(numerator, denominator, out=result, where=np.asarray(denominator) != 0)
+    return result
+
+
+def in_blocks(function: Callable[[Floats], Floats], weights: Floats, width: int) -> Floats:
+    """`function(weights)`, worked in blocks of rows so that arrays of (rows, width) stay small."""
+    block = max(1, _ELEMENTS // max(1, width))
+    parts = [function(weights[start : start + block]) for start in range(0, len(weights), block)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def point_estimates(statistic: Statistic, n_clusters: int) -> dict[str, Floats]:
+    """The estimates on the rows as they are, one number per slice."""
+    return {name: values[0] for name, values in statistic(np.ones((1, n_clusters))).items()}
+
+
+def replicate(statistic: Statistic, n_clusters: int, options: Resampling) -> dict[str, Floats]:
+    """The estimates on every resample: name to array (n_resamples, slices)."""
+    blocks = [statistic(weights) for weights in cluster_weights(n_clusters, options)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def percentile_interval(estimate: float, replicates: Floats, confidence_level: float) -> tuple[float, float]:
+    """The central `confidence_level` of the replicates, widened to hold the estimate where they leave it out."""
+    tail = (1 - confidence_level) / 2
+    low, high = np.quantile(replicates, [tail, 1 - tail])
+    return min(float(low), estimate), max(float(high), estimate)
+
+
+def wilson_interval(successes: float, n: float, confidence_level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval for a proportion of `n` independent trials; it takes no account of clusters."""
+    if not (n > 0 and 0 <= successes <= n):
+        raise ValueError(f"expected 0 <= successes <= n and n > 0, got successes={successes}, n={n}")
+    z = float(ndtri((1 + confidence_level) / 2))
+    share = successes / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # the ends are exactly 0 and 1 in these cases; the formula misses them by a rounding error
+    low = 0.0 if successes == 0 else float(middle - half)
+    high = 1.0 if successes == n else float(middle + half)
+    return low, high
+
+
+def with_intervals(
+    estimates: Mapping[str, float],
+    replicates: Mapping[str, Floats],
+    n_clusters: Mapping[str, int],
+    reasons: Mapping[str, str],
+    options: Resampling,
+) -> dict[str, Any]:
+    """`<name>`, `<name>_ci_low` and `<name>_ci_high` of every defined estimate, flat.
+
+    `notes` says why a name or an interval is absent (`reasons[name]` for an undefined estimate; fewer than two
+    clusters, `n_clusters[name]`, for an interval); `undefined_resamples` counts the resamples that an interval leaves
+    out because the estimate is undefined there.
+    """
+    result: dict[str, Any] = {}
+    notes: dict[str, str] = {}
+    undefined: dict[str, int] = {}
+    for name, estimate in estimates.items():
+        if np.isnan(estimate):
+            notes[name] = reasons[name]
+            continue
+        result[name] = float(estimate)
+        defined = replicates[name][~np.isnan(replicates[name])]
+        if n_clusters[name] < 2 or not len(defined):
+            notes[f"{name}_ci"] = _TOO_FEW
+            continue
+        if len(defined) < len(replicates[name]):
+            undefined[name] = len(replicates[name]) - len(defined)
+        ends = percentile_interval(result[name], defined, options.confidence_level)
+        result[f"{name}_ci_low"], result[f"{name}_ci_high"] = ends
+    return result | {"notes": notes, "undefined_resamples": undefined}
