@@ -68,7 +68,7 @@ def _effect_size_block(ranks: SignedRanks, weights: Floats) -> Floats:
     excess = (positive * midranks).sum(axis=1) - n * (n + 1) / 4
     variance = n * (n + 1) * (2 * n + 1) / 24 - (tied**3 - tied).sum(axis=1) / 48
     n_all = np.take(weights, ranks.all_clusters, axis=1).sum(axis=1)
-    return ratio(-excess, np.sqrt(variance * n_all))
+    return ratio(0.0 - excess, np.sqrt(variance * n_all))
 
 
 def wilcoxon_signed_rank(aligned: Floats, base: Floats) -> PairedTest:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from .rewards import load_reward_model
     from .types import ImageRecord, MetricResult, ModelSpec, Prompt, RunManifest, Score, Submission, Verdict
 
-__all__ = ["__version__"]
-
 __version__ = "0.1.0"
 
 __all__ = [

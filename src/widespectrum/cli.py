@@ -90,13 +90,17 @@ def _working_on(folder: Path) -> Iterator[None]:
             raise typer.Exit(130) from None
 
 
-def _end(folder: Path, failures: list[str]) -> None:
-    """Print what failed; exit code 1 if anything did."""
+def _end(folder: Path, config: RunConfig, failures: list[str]) -> None:
+    """Print what failed, with exit code 1; or record the run as complete where nothing is left to do."""
+    from . import runs, stages
+
     if failures:
         for failure in failures:
             typer.echo(f"failed: {failure}", err=True)
         typer.echo(f"Nothing else was lost. To try these again: widespectrum run {folder}", err=True)
         raise typer.Exit(1)
+    if stages.finished(folder, config, stages.load_models(config)):
+        runs.finish(folder)
 
 
 def _choices(texts: list[str] | None) -> tuple[ModelChoice, ...]:
@@ -155,7 +159,8 @@ def generate(
     models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
     with _working_on(folder):
         stages.start(folder, config, models, prompt_set)
-        _end(folder, stages.generate(folder, config, models, prompt_set, _say))
+        failures = stages.generate(folder, config, models, prompt_set, _say)
+        _end(folder, config, failures)
 
 
 @app.command()
@@ -184,11 +189,11 @@ def _score_or_judge(stage: str, run: Path, out: Path | None, **named: list[str] 
     folder, config = _target(run, out)
     runs.read_manifest(folder)
     chosen: dict[str, Any] = {kind: _choices(texts) for kind, texts in named.items() if texts}
-    config = dataclasses.replace(config, **chosen)
-    models = stages.load_models(config)
+    models = stages.load_models(dataclasses.replace(config, **chosen))
     with _working_on(folder):
         stages.register(folder, models)
-        _end(folder, getattr(stages, stage)(folder, config, models, _say))
+        failures = getattr(stages, stage)(folder, config, models, _say)
+        _end(folder, config, failures)
 
 
 @app.command()
@@ -245,7 +250,7 @@ def _rank(runs: list[Path], out: Path) -> Path:
 def _run(folder: Path, config: RunConfig) -> None:
     """Every stage of a run, from where it stands; then its tables on the terminal."""
     from . import report as report_module
-    from . import results, runs, stages, store, tables
+    from . import results, stages, store, tables
 
     models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
     with _working_on(folder):
@@ -256,9 +261,7 @@ def _run(folder: Path, config: RunConfig) -> None:
         if store.parts(folder, "scores"):
             results.evaluate(folder, config)
             report_module.write(folder)
-        if not failures:
-            runs.finish(folder)
-    _end(folder, failures)
+        _end(folder, config, failures)
     if not store.parts(folder, "scores"):
         _say("nothing to evaluate: no image pair was scored")
         return

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from . import pipeline, runs
+from . import pipeline, runs, store
 from .config import ModelChoice, RunConfig
 from .engine import local
 from .errors import InputError
@@ -22,7 +22,7 @@ from .protocols import Generator, Judge, RewardModel
 from .registry import label, load
 from .rewards import REWARD_MODELS
 
-__all__ = ["Models", "generate", "judge", "load_models", "prompt_set_of", "register", "score", "start"]
+__all__ = ["Models", "finished", "generate", "judge", "load_models", "prompt_set_of", "register", "score", "start"]
 
 Say = Callable[[str], None]
 
@@ -79,6 +79,20 @@ def register(run: Path, models: Models) -> None:
     for kind in ("generators", "reward_models", "judges"):
         for name, model in getattr(models, kind).items():
             runs.register(run, kind, name, model.spec)
+
+
+def finished(run: Path, config: RunConfig, models: Models) -> bool:
+    """Whether nothing that the run file asks for is left to do.
+
+    A judge that has answered anything counts as done: what it abstained on stays open for ever.
+    """
+    images = [
+        pipeline.generation(run, name, generator, seeds=config.seeds, open_input=None)
+        for name, generator in models.generators.items()
+    ]
+    scores = [pipeline.scoring(run, name, model) for name, model in models.reward_models.items()]
+    heard = set(store.read(run, "verdicts", ("judge",))["judge"].to_pylist())
+    return not any(work.rows for work in (*images, *scores)) and set(models.judges) <= heard
 
 
 def _work_off(stage: str, works: Sequence[Work], batch_size: int, say: Say) -> list[str]:

@@ -108,6 +108,7 @@ KEYS = {
 """The columns in which no two rows of a table agree."""
 
 _ROWS_PER_GROUP = 100
+_DELETE_IT = "delete it and run again; its rows are made anew"
 
 
 def parts(run: Path, table: str) -> list[Path]:
@@ -182,8 +183,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunFolderError(f"{path} is damaged ({reason}): delete it and run again; its rows are made anew") from error
+        raise RunFolderError(f"{path} is damaged ({str(error).splitlines()[0]}): {_DELETE_IT}") from error
 
 
 def _read_part(path: Path, expected: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
@@ -191,9 +191,7 @@ def _read_part(path: Path, expected: pa.Schema, columns: Sequence[str] | None) -
         part = pq.read_table(path, columns=list(columns) if columns else None, page_checksum_verification=True)
         names = part.schema.names
     if names != expected.names or part.schema.types != expected.types:
-        raise RunFolderError(
-            f"{path} has the columns {names}; expected {expected.names}: delete it and run again; its rows are made anew"
-        )
+        raise RunFolderError(f"{path} has the columns {names}; expected {expected.names}: {_DELETE_IT}")
     return part
 
 

@@ -150,11 +150,10 @@ class ModelSpec:
             f"the revision of {self.name!r} must be a 40-digit commit or v1, v2, ...; got {self.revision!r}. "
             "Branch names such as 'main' move: resolve them first",
         )
-        for option, value in self.params.items():
-            is_finite = math.isfinite(value) if isinstance(value, float) else isinstance(value, bool | int | str)
+        for option, given in self.params.items():
+            fits = math.isfinite(given) if isinstance(given, float) else isinstance(given, bool | int | str)
             _require(
-                is_finite,
-                f"option {option!r} of {self.name!r} must be a text, a finite number or true/false; got {value!r}",
+                fits, f"option {option!r} of {self.name!r} must be a text, a finite number or true/false; got {given!r}"
             )
         object.__setattr__(self, "params", dict(sorted(self.params.items())))
 

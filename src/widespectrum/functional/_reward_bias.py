@@ -236,7 +236,7 @@ def _design_estimates(totals: Floats) -> dict[str, Floats]:
     return {
         "image_prior": mean_prior,
         "prompt_match": mean_match,
-        "prior_over_match": ratio(-mean_prior, mean_match),
+        "prior_over_match": ratio(0.0 - mean_prior, mean_match),  # 0 - x: no -0.0
         "match_positive_rate": ratio(positive, n),
         "accuracy_under_original": ratio(original, n),
         "accuracy_under_wide_spectrum": ratio(wide, n),
@@ -338,5 +338,5 @@ def _macro(
 
 def _group_means(table: Mapping[str, Floats]) -> dict[str, Any]:
     means = {name: values[..., 1:].mean(axis=-1) for name, values in table.items()}
-    means["prior_over_match"] = ratio(-means["image_prior"], means["prompt_match"])
+    means["prior_over_match"] = ratio(0.0 - means["image_prior"], means["prompt_match"])
     return means
