@@ -92,8 +92,11 @@ def load(kind: str, table: Mapping[str, Entry], name: str, options: Mapping[str,
 def label(name: str, options: Mapping[str, Parameter] | None = None) -> str:
     """The name under which results are stored: `name`, or `name[option=value]` with the options that were given.
 
+    It is the form that the command line takes.
+
     >>> label("photo-effects", {"strength": 2})
     'photo-effects[strength=2]'
     """
-    given = ",".join(f"{key}={value}" for key, value in sorted((options or {}).items()))
+    texts = {key: str(value).lower() if isinstance(value, bool) else value for key, value in (options or {}).items()}
+    given = ",".join(f"{key}={value}" for key, value in sorted(texts.items()))
     return f"{name}[{given}]" if given else name

@@ -39,11 +39,11 @@ class Models:
 def _load(kind: str, table: Mapping[str, Any], choices: Sequence[ModelChoice]) -> dict[str, Any]:
     models: dict[str, Any] = {}
     for choice in choices:
-        model = load(kind, table, choice.name, choice.options)
-        twin = next((name for name, other in models.items() if other.spec.key == model.spec.key), None)
+        model, name = load(kind, table, choice.name, choice.options), label(choice.name, choice.options)
+        twin = next((other for other in models if other == name or models[other].spec.key == model.spec.key), None)
         if twin is not None:
-            raise InputError(f"{kind} {label(choice.name, choice.options)} is the same as {twin}: delete one")
-        models[label(choice.name, choice.options)] = model
+            raise InputError(f"{kind} {name} is the same as {twin}: delete one")
+        models[name] = model
     return models
 
 

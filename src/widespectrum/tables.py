@@ -13,7 +13,7 @@ from .results import read_results
 from .runs import read_manifest
 from .types import ModelSpec
 
-__all__ = ["cautions", "format_estimate", "headline", "headline_subset", "model_list", "text_table"]
+__all__ = ["cautions", "format_estimate", "format_number", "headline", "headline_subset", "model_list", "text_table"]
 
 REWARD_MODEL_COLUMNS = {
     "image_prior": "prior Q",
@@ -29,6 +29,8 @@ REWARD_MODELS_ABREAST = 3
 """Up to so many reward models the terminal has room for their figures of each generator."""
 
 FEW_CAPTIONS = 30
+"""Below this many distinct captions a bootstrap over captions shows how intervals are made, not how wide they are."""
+
 SUBSETS = ("controlled", "verified", "all")
 """Where a reward model's headline figures come from: the first of these that a run has."""
 
@@ -52,17 +54,27 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def format_estimate(value: float, low: float, high: float) -> str:
-    """The value with its interval, with as many digits as its size asks for.
+def format_number(value: float, width: float = 0.0) -> str:
+    """Three decimals as the paper prints them; fewer where an interval of this width makes them meaningless.
 
-    >>> format_estimate(0.5, 0.25, 0.75), format_estimate(-0.035, -0.04, -0.03)
-    ('0.50 [0.25, 0.75]', '-0.035 [-0.040, -0.030]')
+    >>> format_number(-0.0354), format_number(-13.55, width=17), format_number(-0.0001)
+    ('-0.035', '-13.55', '0.000')
     """
-    size = abs(value)
-    digits = 0 if size >= 100 else 1 if size >= 10 else 3 if 0 < size < 0.1 else 2
+    size = max(abs(value) / 10, width)
+    digits = 3 if size < 5 else 2 if size < 50 else 1 if size < 500 else 0
     # Adding 0 turns -0.0 into 0.0.
-    value, low, high = (round(number, digits) + 0.0 for number in (value, low, high))
-    return f"{value:.{digits}f}" if isnan(low) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def format_estimate(value: float, low: float, high: float) -> str:
+    """The value with its interval; without one (NaN) the value.
+
+    >>> format_estimate(0.5, 0.25, 0.75)
+    '0.500 [0.250, 0.750]'
+    """
+    if isnan(low):
+        return format_number(value)
+    return f"{format_number(value, high - low)} [{format_number(low, high - low)}, {format_number(high, high - low)}]"
 
 
 def headline_subset(results: pd.DataFrame) -> str:

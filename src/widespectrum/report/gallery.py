@@ -1,0 +1,163 @@
+"""The gallery of a report: image pairs with their prompts, scores and verdict, and the prompts that were refused."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL.Image import Resampling
+
+from widespectrum import store
+from widespectrum.columns import CELLS, KEY
+from widespectrum.functional import reward_bias
+from widespectrum.images import ImageReader
+
+from .material import Material
+
+__all__ = ["Gallery", "Refused", "read_gallery", "read_refused"]
+
+LIMIT = 120
+SEED = 0
+LONG_SIDE = 192
+
+
+class ScoreRow(NamedTuple):
+    """The four scores of one pair by one reward model as text, its Q and X, and which image it prefers."""
+
+    reward_model: str
+    scores: list[str]
+    prior: float
+    match: float
+    prefers: list[bool]
+
+
+class Pair(NamedTuple):
+    """One card."""
+
+    pair_id: str
+    generator: str
+    seed: int
+    dimensions: str
+    prompt_original: str
+    prompt_wide_spectrum: str
+    image_original: str
+    image_wide_spectrum: str
+    verdict: float | None
+    verdict_text: str
+    scores: list[ScoreRow]
+
+
+class Gallery(NamedTuple):
+    """The chosen pairs out of `total`."""
+
+    pairs: list[Pair]
+    total: int
+
+
+class Refused(NamedTuple):
+    """A prompt that generators refused, for one reason."""
+
+    pair_id: str
+    text: str
+    reason: str
+    generators: list[str]
+
+
+VERDICTS = {1.0: "I_a fits p_a better", 0.5: "tie", 0.0: "I_o fits p_a better"}
+
+
+def _score_text(value: float) -> str:
+    size = abs(value)
+    digits = 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def _prior_and_match(rows: pd.DataFrame) -> list[tuple[float, float]]:
+    """Q and X of each row: the estimates of a group that holds this row alone."""
+    labels = [str(number) for number in range(len(rows))]
+    # The intervals are not wanted: one resample is the fewest there can be.
+    values = reward_bias(*(rows[name].to_numpy() for name in CELLS.values()), group=labels, n_resamples=1)
+    blocks = values["by_group"]
+    return [(blocks[label]["image_prior"], blocks[label]["prompt_match"]) for label in labels]
+
+
+def _score_rows(rows: pd.DataFrame) -> dict[tuple[Any, ...], list[ScoreRow]]:
+    """Key of the pair → one row per reward model."""
+    found: dict[tuple[Any, ...], list[ScoreRow]] = {}
+    for model, part in rows.groupby("reward_model", sort=True):
+        columns = (part[name] for name in (*KEY, *CELLS.values()))
+        for (prior, match), *values in zip(_prior_and_match(part), *columns, strict=True):
+            key, (io_po, io_pa, ia_po, ia_pa) = tuple(values[:3]), values[3:]
+            prefers = [io_po > ia_po, io_pa > ia_pa, ia_po > io_po, ia_pa > io_pa]
+            texts = [_score_text(value) for value in (io_po, io_pa, ia_po, ia_pa)]
+            found.setdefault(key, []).append(ScoreRow(str(model), texts, prior, match, prefers))
+    return found
+
+
+def _choose(pairs: pd.DataFrame) -> pd.DataFrame:
+    """At most LIMIT rows: prompt pairs in a random order drawn by SEED, each with all its generators."""
+    if len(pairs) <= LIMIT:
+        return pairs
+    names = sorted(set(pairs["pair_id"]))
+    place = dict(zip(np.random.default_rng(SEED).permutation(names), range(len(names)), strict=True))
+    order = pairs["pair_id"].map(place).sort_values(kind="stable").index
+    return pairs.loc[order[:LIMIT]].sort_values(KEY)
+
+
+class _Thumbnails:
+    """Small WebP copies of the images of a run as data URIs, each made once."""
+
+    def __init__(self, run: Path) -> None:
+        self._reader = ImageReader(run)
+        self._made: dict[str, str] = {}
+
+    def uri(self, image_id: str) -> str:
+        if image_id not in self._made:
+            image = self._reader.read([image_id])[image_id].convert("RGB")
+            image.thumbnail((LONG_SIDE, LONG_SIDE), Resampling.LANCZOS)
+            buffer = io.BytesIO()
+            image.save(buffer, "WEBP", quality=80, method=4)
+            self._made[image_id] = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+        return self._made[image_id]
+
+
+def read_gallery(material: Material) -> Gallery | None:
+    """The pairs to show; None where the run holds no images."""
+    if not store.parts(material.run, "images"):
+        return None
+    every = material.image_pairs
+    chosen = _choose(every)
+    rows = material.pairs.merge(chosen[KEY], on=KEY)
+    scores, thumbnails = _score_rows(rows), _Thumbnails(material.run)
+    texts = dict(store.read(material.run, "prompts").to_pandas().set_index("prompt_id")["text"])
+    cards = [
+        Pair(
+            pair_id=row.pair_id,
+            generator=row.generator,
+            seed=row.image_seed,
+            dimensions=", ".join(row.dimensions),
+            prompt_original=row.cluster,
+            prompt_wide_spectrum=texts[row.prompt_pa],
+            image_original=thumbnails.uri(row.image_io),
+            image_wide_spectrum=thumbnails.uri(row.image_ia),
+            verdict=None if math.isnan(row.verdict) else row.verdict,
+            verdict_text=VERDICTS.get(row.verdict, "no verdict" if math.isnan(row.verdict) else f"{row.verdict:.2f}"),
+            scores=scores[(row.pair_id, row.generator, row.image_seed)],
+        )
+        for row in chosen.itertuples(index=False)
+    ]
+    return Gallery(cards, len(every))
+
+
+def read_refused(run: Path) -> list[Refused]:
+    """Every refused prompt with the reason and the generators that gave it."""
+    images = store.read(run, "images", ("prompt_id", "generator", "status", "detail")).to_pandas()
+    prompts = store.read(run, "prompts").to_pandas()
+    rows = images[images["status"] == "refused"].merge(prompts, on="prompt_id")
+    groups: Any = rows.groupby(["pair_id", "text", "detail"], sort=True)["generator"]
+    return [Refused(pair, text, detail, sorted(set(names))) for (pair, text, detail), names in groups]

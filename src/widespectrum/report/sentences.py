@@ -1,0 +1,101 @@
+"""What a report says in words: what was measured, what to beware of, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from widespectrum import store
+from widespectrum.tables import FEW_CAPTIONS, SUBSET_NAMES
+
+from .curves import GRADED_ADAPTER
+from .material import Material
+
+__all__ = ["Gap", "absent_parts", "cautions", "gaps", "statement"]
+
+ABSENT = {
+    "prompts": "No prompts: their texts and the dimensions they ask for are unknown.",
+    "images": "No images: there is no gallery, and refusals and failures are unknown.",
+    "verdicts": "No verdicts: whether an image shows what was asked for is not judged.",
+}
+
+
+class Gap(NamedTuple):
+    """Estimates that are absent for one reason."""
+
+    reason: str
+    estimates: int
+    metrics: list[str]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _join(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def statement(material: Material) -> str:
+    """One sentence: what was measured."""
+    pairs = material.image_pairs
+    made = _count(pairs["generator"].nunique(), "generator")
+    return (
+        f"{_count(len(material.reward_models), 'reward model')} scored {_count(len(pairs), 'image pair')} that {made} "
+        f"made from {_count(pairs['pair_id'].nunique(), 'prompt pair')}: the image of a plain caption and the image of "
+        "a wide-spectrum prompt, which asks for the same content with effects outside mainstream taste, each under "
+        "both prompts."
+    )
+
+
+def _adapters(material: Material, kind: str) -> set[str]:
+    return {spec.adapter for spec in material.specs(kind).values()}
+
+
+def _judge_caution(material: Material) -> str:
+    if not material.judge:
+        return "The run has no judge: there are no verdicts, no success rates and no dimension scores."
+    others = [name for name in material.specs("judges") if name != material.judge]
+    beside = f" The answers of {_join(others)} are stored with the run and not used here." if others else ""
+    return f"Verdicts and dimension scores are those of the judge {material.judge}.{beside}"
+
+
+def cautions(material: Material) -> list[str]:
+    """What a reader has to know before trusting the figures."""
+    captions = material.pairs["cluster"].nunique()
+    adapters = _adapters(material, "generators")
+    found = [
+        f"Reward models are compared on {SUBSET_NAMES[material.subset]}.",
+        f"Brackets hold {100 * material.level:g}\u00a0% intervals: a bootstrap that resamples whole plain captions, of "
+        f"which there {'is' if captions == 1 else 'are'} {captions:,}.",
+    ]
+    if captions < FEW_CAPTIONS:
+        only_photographs = adapters <= {GRADED_ADAPTER, "identity"}
+        source = "The images are photographs and their altered copies, and " if only_photographs else ""
+        sentence = f"{source}{_count(captions, 'plain caption')} cannot stand for any population: the intervals merely"
+        found.append(f"{sentence} illustrate how figures are reported, they support no conclusion.")
+    found.append(_judge_caution(material))
+    spec = material.specs("judges").get(material.judge)
+    if spec is not None and spec.adapter == "pixel" and GRADED_ADAPTER in adapters:
+        found.append(
+            "Judging photo-effects with the pixel judge is circular: the judge measures the very properties that the "
+            "generator changes, so its verdicts show that the machinery works and nothing more."
+        )
+    if spec is not None and spec.adapter == "rule":
+        model = spec.params["reward_model"]
+        found.append(f"The rule judge repeats the scores of {model}: agreement of {model} with it says nothing.")
+    return found
+
+
+def absent_parts(material: Material) -> list[str]:
+    """Whole parts that the run lacks, one sentence each."""
+    return [sentence for table, sentence in ABSENT.items() if not store.parts(material.run, table)]
+
+
+def gaps(material: Material) -> list[Gap]:
+    """The reasons of absent estimates, the most frequent first."""
+    grouped: dict[str, list[str]] = {}
+    for (_, _, metric), reason in material.reasons.items():
+        grouped.setdefault(reason, []).append(metric.partition("/")[0])
+    found = [Gap(reason, len(metrics), sorted(set(metrics))) for reason, metrics in grouped.items()]
+    return sorted(found, key=lambda gap: (-gap.estimates, gap.reason))
