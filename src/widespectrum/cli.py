@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
+_DISK_ERRORS = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
+"""What the user's disk and paths can be the cause of; any other OSError is a fault of ours and keeps its traceback."""
+
 
 class _Group(TyperGroup):
     """Prints our own errors as one sentence."""
@@ -29,6 +43,12 @@ class _Group(TyperGroup):
         except WideSpectrumError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(1 if isinstance(error, ModelError) else 2) from error
+        except OSError as error:
+            if error.errno not in _DISK_ERRORS:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            typer.echo(f"error: {where}{error.strerror}; make room or choose another folder, then run again", err=True)
+            raise typer.Exit(2) from error
 
 
 app = typer.Typer(
@@ -77,6 +97,10 @@ def _target(run: Path, out: Path | None) -> tuple[Path, RunConfig]:
     return out or Path("runs") / run.stem, read_run_file(run)
 
 
+def _run_again(folder: Path) -> str:
+    return f"widespectrum run {shlex.quote(str(folder))}"
+
+
 @contextmanager
 def _working_on(folder: Path) -> Iterator[None]:
     """Hold the lock of the run; on Ctrl-C say what is kept and how to go on."""
@@ -86,7 +110,7 @@ def _working_on(folder: Path) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            _say(f"\nStopped. Every finished batch is kept. To go on: widespectrum run {folder}")
+            _say(f"\nStopped. Every finished batch is kept. To go on: {_run_again(folder)}")
             raise typer.Exit(130) from None
 
 
@@ -97,7 +121,7 @@ def _end(folder: Path, config: RunConfig, failures: list[str]) -> None:
     if failures:
         for failure in failures:
             typer.echo(f"failed: {failure}", err=True)
-        typer.echo(f"Nothing else was lost. To try these again: widespectrum run {folder}", err=True)
+        typer.echo(f"Nothing else was lost. To try these again: {_run_again(folder)}", err=True)
         raise typer.Exit(1)
     if stages.finished(folder, config, stages.load_models(config)):
         runs.finish(folder)

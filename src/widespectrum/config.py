@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
+from .registry import label
 from .types import Parameter
 
 __all__ = [
@@ -230,6 +231,21 @@ def _evaluate_section(reader: _Reader, table: Mapping[str, Any]) -> EvaluateConf
     return EvaluateConfig(**table)
 
 
+def _check_names(reader: _Reader, config: RunConfig) -> None:
+    """What [evaluate] names must be in the run file, if the run file names any: found now, not at the end of a run."""
+    judges, generators = (
+        [label(choice.name, choice.options) for choice in choices] for choices in (config.judges, config.generators)
+    )
+    judge, bases = config.evaluate.verdict_judge, config.evaluate.bases
+    if judges and judge and judge not in judges:
+        message = f"[evaluate] verdict_judge {judge!r} is no judge of this run file; it has: {', '.join(judges)}"
+        raise reader.error(message, "evaluate", "verdict_judge")
+    for name in (name for pair in bases.items() for name in pair):
+        if generators and name not in generators:
+            message = f"[evaluate] bases names {name!r}, no generator of this run file; it has: {', '.join(generators)}"
+            raise reader.error(message, "evaluate", "bases")
+
+
 def parse_run_file(text: str, source: str = "run file") -> RunConfig:
     """The checked configuration in `text`; InputError with file and line for anything unexpected."""
     try:
@@ -241,7 +257,7 @@ def parse_run_file(text: str, source: str = "run file") -> RunConfig:
     for section in ("run", "prompts", "evaluate"):
         if not isinstance(document.get(section, {}), dict):
             raise reader.error(f"{section} must be a table: write [{section}]", section)
-    return RunConfig(
+    config = RunConfig(
         text=text,
         source=source,
         **_run_section(reader, document.get("run", {})),
@@ -251,6 +267,8 @@ def parse_run_file(text: str, source: str = "run file") -> RunConfig:
         judges=_models(reader, document.get("judges", []), "judges"),
         evaluate=_evaluate_section(reader, document.get("evaluate", {})),
     )
+    _check_names(reader, config)
+    return config
 
 
 def read_run_file(path: Path) -> RunConfig:
