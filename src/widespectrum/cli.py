@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -114,16 +114,16 @@ def _working_on(folder: Path) -> Iterator[None]:
             raise typer.Exit(130) from None
 
 
-def _end(folder: Path, config: RunConfig, failures: list[str]) -> None:
+def _end(folder: Path, failures: list[str], is_finished: Callable[[], bool]) -> None:
     """Print what failed, with exit code 1; or record the run as complete where nothing is left to do."""
-    from . import runs, stages
+    from . import runs
 
     if failures:
         for failure in failures:
             typer.echo(f"failed: {failure}", err=True)
         typer.echo(f"Nothing else was lost. To try these again: {_run_again(folder)}", err=True)
         raise typer.Exit(1)
-    if stages.finished(folder, config, stages.load_models(config)):
+    if is_finished():
         runs.finish(folder)
 
 
@@ -184,7 +184,7 @@ def generate(
     with _working_on(folder):
         stages.start(folder, config, models, prompt_set)
         failures = stages.generate(folder, config, models, prompt_set, _say)
-        _end(folder, config, failures)
+        _end(folder, failures, lambda: stages.finished(folder, config, models))
 
 
 @app.command()
@@ -211,13 +211,13 @@ def _score_or_judge(stage: str, run: Path, out: Path | None, **named: list[str] 
     from . import runs, stages
 
     folder, config = _target(run, out)
-    runs.read_manifest(folder)
+    runs.check_run(folder, config)
     chosen: dict[str, Any] = {kind: _choices(texts) for kind, texts in named.items() if texts}
     models = stages.load_models(dataclasses.replace(config, **chosen))
     with _working_on(folder):
         stages.register(folder, models)
         failures = getattr(stages, stage)(folder, config, models, _say)
-        _end(folder, config, failures)
+        _end(folder, failures, lambda: stages.finished(folder, config, stages.load_models(config)))
 
 
 @app.command()
@@ -229,7 +229,7 @@ def evaluate(run: RunArgument, out: OutOption = None) -> None:
     from . import results, runs, tables
 
     folder, config = _target(run, out)
-    runs.read_manifest(folder)
+    runs.check_run(folder, config)
     with _working_on(folder):
         results.evaluate(folder, config)
     _say(tables.headline(folder))
@@ -244,8 +244,8 @@ def report(run: RunArgument, out: OutOption = None) -> None:
     from . import report as report_module
     from . import runs
 
-    folder, _ = _target(run, out)
-    runs.read_manifest(folder)
+    folder, config = _target(run, out)
+    runs.check_run(folder, config)
     with _working_on(folder):
         _say(f"report: {report_module.write(folder)}")
 
@@ -285,7 +285,7 @@ def _run(folder: Path, config: RunConfig) -> None:
         if store.parts(folder, "scores"):
             results.evaluate(folder, config)
             report_module.write(folder)
-        _end(folder, config, failures)
+        _end(folder, failures, lambda: True)
     if not store.parts(folder, "scores"):
         _say("nothing to evaluate: no image pair was scored")
         return

@@ -80,6 +80,11 @@ def generation(
         inputs = [open_input(prompt.pair_id) for prompt in asked] if open_input else None
         answers = generator.generate(asked, seeds=[seed for _, _, seed in batch], images=inputs)
         _expect(len(answers) == len(batch), f"{label} gave {len(answers)} answers to {len(batch)} prompts")
+        for prompt, answer in zip(asked, answers, strict=True):
+            is_answer = answer.reason if isinstance(answer, Refusal) else isinstance(answer, Image)
+            _expect(
+                bool(is_answer), f"{label} gave {answer!r} for {prompt.prompt_id}: neither image nor reasoned refusal"
+            )
         made = [_image_record(key, answer) for key, answer in zip(batch, answers, strict=True)]
         store.append(run, "images", [record for record, _ in made], payload=[content for _, content in made])
 

@@ -20,7 +20,7 @@ from .errors import InputError, RunFolderError
 from .types import ModelSpec, Prompt, RunManifest
 from .vendor import functional_digest
 
-__all__ = ["finish", "locked", "open_run", "read_manifest", "register", "write_manifest"]
+__all__ = ["check_run", "finish", "locked", "open_run", "read_manifest", "register", "write_manifest"]
 
 SCHEMA_VERSION = 1
 _PACKAGES = ("datasets", "matplotlib", "numpy", "pillow", "pyarrow", "scikit-image", "scipy", "torch", "transformers")
@@ -123,13 +123,18 @@ def read_manifest(run: Path) -> RunManifest:
     raise RunFolderError(f"{path} has schema version {version}; this version of widespectrum reads {SCHEMA_VERSION}")
 
 
-def _same_run(run: Path, config: RunConfig, datasets: Mapping[str, str]) -> None:
-    """Refuse to mix two runs in one folder."""
+def check_run(run: Path, config: RunConfig) -> RunManifest:
+    """The manifest of `run`; RunFolderError where there is no run, or it was started with another run file."""
+    manifest = read_manifest(run)
     saved = run / "run.toml"
     if saved.is_file() and saved.read_text(encoding="utf-8") != config.text:
         raise RunFolderError(f"{run} holds a run of another run file ({saved}): choose another folder with --out")
-    recorded = read_manifest(run).datasets
-    if dict(recorded) != dict(datasets):
+    return manifest
+
+
+def _same_run(run: Path, config: RunConfig, datasets: Mapping[str, str]) -> None:
+    """Refuse to mix two runs in one folder."""
+    if dict(check_run(run, config).datasets) != dict(datasets):
         raise RunFolderError(
             f"the prompts or photographs of {run} have changed since it was started: choose another folder with --out"
         )
