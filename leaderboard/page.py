@@ -8,6 +8,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from widespectrum.tables import SUBSETS
+
 __all__ = ["page"]
 
 Row: TypeAlias = dict[str, Any]
@@ -23,6 +25,7 @@ _RUN_COLUMNS = {
         "delta_j_selected",
         "refusal_rate",
         "failure_rate",
+        "coverage/verdict",
     ),
     "reward_models": (
         "both_ways_accuracy",
@@ -33,7 +36,6 @@ _RUN_COLUMNS = {
         "accuracy_under_wide_spectrum",
     ),
 }
-_SUBSETS = ("controlled", "verified", "all")
 
 
 def page(rows: list[Row]) -> str:
@@ -67,7 +69,8 @@ def _runs(board: str, rows: list[Row]) -> str:
         [
             *(_places(row), row["model"]),
             *(_estimate(cells.get((row["model"], metric))) for metric in columns),
-            *(row["subset"], str(row["n"]), str(sets.index(row["comparison"]) + 1), row["source"], row["note"]),
+            *(row["subset"], str(row["n"]) if row["headline"] else "–"),
+            *(str(sets.index(row["comparison"]) + 1), row["source"], row["note"]),
         ]
         for row in heads
     ]
@@ -81,7 +84,7 @@ def _runs(board: str, rows: list[Row]) -> str:
 
 def _run_order(row: Row) -> tuple[object, ...]:
     """By set, then subset, then place; models without a place come last, those with a headline figure first."""
-    subset = _SUBSETS.index(row["subset"]) if row["subset"] in _SUBSETS else len(_SUBSETS)
+    subset = SUBSETS.index(row["subset"]) if row["subset"] in SUBSETS else len(SUBSETS)
     value = -row["value"] if row["headline"] else 0.0
     return (row["comparison"], subset, row["rank_low"] is None, not row["headline"], value, row["model"])
 
@@ -122,8 +125,8 @@ def _places(row: Row) -> str:
 
 
 def _estimate(row: Row | None) -> str:
-    if row is None:
-        return "–"
+    if row is None or row["metric"].startswith("coverage/"):
+        return _printed(row)  # a share of what was asked for is counted, not estimated
     interval = "no interval" if row["ci_low"] is None else f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"
     return f"{row['value']:.3f} ({interval})"
 

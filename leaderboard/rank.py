@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +22,10 @@ import pyarrow.parquet as pq
 from widespectrum import store
 from widespectrum.errors import InputError, RunFolderError
 from widespectrum.published import load_module
-from widespectrum.types import MetricResult, RunManifest
+from widespectrum.results import Evaluation, read_evaluation, read_results
+from widespectrum.runs import read_manifest
+from widespectrum.tables import SUBSETS
+from widespectrum.types import ModelSpec, RunManifest
 
 __all__ = ["SCHEMA", "rank"]
 
@@ -34,8 +35,8 @@ _page: Callable[[list[dict[str, Any]]], str] = load_module(_HERE / "page.py").pa
 _BOARDS = ("generators", "reward_models")
 _HEADLINE = {"generators": "success_rate", "reward_models": "both_ways_accuracy"}
 _PUBLISHED_HEADLINE = {"generators": "success_rate", "reward_models": "accuracy"}
-_HEADLINE_SUBSETS = ("controlled", "verified", "all")
-"""Preferred first: pairs whose truth is known by construction, pairs that a judge found to follow, all pairs."""
+_DIGITS = 12
+"""How much of a sha256 tells two things apart and can still be read."""
 
 _ILLUSTRATION = "illustration: classical effects on photographs"
 
@@ -91,18 +92,20 @@ class Row(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A finished run: the short name of its folder, its manifest and its results."""
+    """A finished run: the short name of its folder, its manifest, what it was evaluated on, and its results."""
 
     name: str
     manifest: RunManifest
-    results: list[MetricResult]
+    evaluation: Evaluation
+    results: list[dict[str, Any]]
 
 
 def rank(runs: Sequence[Path], *, out: Path) -> pa.Table:
     """Merge the published figures with `runs` (finished run folders) and write both files into the folder `out`.
 
-    Returns the table that `ranking.parquet` holds (columns: `SCHEMA`). Raises InputError, naming the folder, for one
-    that is no run, is unfinished, is given twice or holds damaged results; nothing is written then.
+    Returns the table that `ranking.parquet` holds (columns: `SCHEMA`). Raises InputError for a folder that is
+    unfinished or given twice, and RunFolderError for one that is no run, is damaged, or whose results are older than
+    its tables; both name the folder, and nothing is written then.
     """
     rows = [*_published_rows(), *_pending_rows(), *_ranked(_run_rows(_read_runs(runs)))]
     cells = [{name: None if _missing(cell) else cell for name, cell in row._asdict().items()} for row in rows]
@@ -152,48 +155,16 @@ def _pending_rows() -> list[Row]:
     ]
 
 
-def _read_manifest(folder: Path) -> RunManifest:
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise InputError(f"{folder} is no run folder: it has no manifest.json")
-    try:
-        manifest = RunManifest(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder} cannot be ranked: its manifest.json is no run manifest ({error})") from error
-    if not isinstance(manifest.datasets, dict):
-        raise InputError(f"{folder} cannot be ranked: its manifest.json has no table of data sets")
+def _read_run(name: str, folder: Path) -> Run:
+    manifest = read_manifest(folder)
     if manifest.status != "complete":
         raise InputError(f"{folder} is unfinished (status {manifest.status!r}): finish the run, then rank it")
-    return manifest
-
-
-def _read_results(folder: Path) -> list[MetricResult]:
-    try:
-        lines = store.read(folder, "results").to_pylist()
-    except RunFolderError as error:
-        raise InputError(f"{folder} cannot be ranked: {error}") from error
-    if not lines:
-        raise InputError(f"{folder} holds no results: evaluate the run first")
-    results = []
-    seen = set()
-    for number, line in enumerate(lines, start=1):
-        line.update({name: math.nan for name in ("ci_low", "ci_high") if line[name] is None})
-        try:
-            result = MetricResult(**line)
-        except (InputError, TypeError) as error:
-            raise InputError(f"{folder} cannot be ranked: row {number} of its results is damaged ({error})") from error
-        if (key := (result.metric, result.model, result.subset)) in seen:
-            raise InputError(f"{folder} cannot be ranked: its results hold {' / '.join(key)} twice")
-        seen.add(key)
-        results.append(result)
-    return results
+    return Run(name, manifest, read_evaluation(folder), read_results(folder).to_dict("records"))
 
 
 def _read_runs(folders: Sequence[Path]) -> list[Run]:
     names = _short_names([folder.resolve() for folder in folders])
-    return [
-        Run(name, _read_manifest(folder), _read_results(folder)) for name, folder in zip(names, folders, strict=True)
-    ]
+    return [_read_run(name, folder) for name, folder in zip(names, folders, strict=True)]
 
 
 def _short_names(folders: list[Path]) -> list[str]:
@@ -213,18 +184,28 @@ def _board(run: Run, model: str) -> str | None:
             return board
     if model in run.manifest.specs.get("judges", {}):
         return None
-    raise InputError(f"{run.name} cannot be ranked: its results name {model!r}, which its manifest does not list")
+    raise RunFolderError(f"{run.name} cannot be ranked: its results name {model!r}, which its manifest does not list")
 
 
-def _comparison(run: Run, board: str) -> str:
-    """What a run's figures on `board` rest on, in words; figures that rest on different material are not compared."""
-    manifest = run.manifest
-    kinds = ["judges"] if board == "generators" else ["generators", "judges"]
-    parts = [f"benchmark {manifest.benchmark_version}"]
-    parts += [f"prompts {name}@{revision}" for name, revision in sorted(manifest.datasets.items())]
-    parts += [f"{kind} {', '.join(sorted(specs.values()))}" for kind in kinds if (specs := manifest.specs.get(kind))]
+def _entry(run: Run, table: Mapping[str, str], name: str, what: str) -> str:
+    if name not in table:
+        raise RunFolderError(f"{run.name} cannot be ranked: it does not say {what} {name!r}: evaluate the run again")
+    return table[name]
+
+
+def _comparison(run: Run, board: str, model: str) -> str:
+    """What the figures of `model` rest on, in words; figures that rest on different material are not compared."""
+    evaluation = run.evaluation
+    parts = [f"benchmark {evaluation.benchmark_version}"]
+    parts += [f"prompts {name}@{revision}" for name, revision in sorted(run.manifest.datasets.items())]
+    parts.append(f"seeds {', '.join(map(str, evaluation.seeds))}")
+    if judge := evaluation.verdict_judge:
+        judges = run.manifest.specs.get("judges", {})
+        parts.append(f"verdicts of {_entry(run, judges, judge, 'what stands behind the judge')}")
+    parts.append(f"metrics {evaluation.functional_digest[:_DIGITS]}")
     if board == "reward_models":
-        parts.append(f"seed {manifest.seed}")
+        images = _entry(run, evaluation.material, model, "which image pairs were scored by")
+        parts.append(f"image pairs {images[:_DIGITS]}")
     return "; ".join(parts)
 
 
@@ -233,15 +214,15 @@ def _run_rows(runs: list[Run]) -> list[Row]:
         Row(
             board=board,
             tier="run",
-            # The record's own columns; its tie group holds inside its run only and is made anew.
-            **{**asdict(result), "tie_group": None},
-            comparison=_comparison(run, board),
+            # The tie group of a result holds inside its run only and is made anew.
+            **{**result, "tie_group": None},
+            comparison=_comparison(run, board, result["model"]),
             source=f"run {run.name}",
             note=_ILLUSTRATION if _illustrates(run) else "",
         )
         for run in runs
         for result in run.results
-        if (board := _board(run, result.model))
+        if (board := _board(run, result["model"]))
     ]
     owners = Counter((board, model) for board, model, _ in {(row.board, row.model, row.source) for row in rows})
     shared = {owner for owner, count in owners.items() if count > 1}
@@ -252,13 +233,14 @@ def _run_rows(runs: list[Run]) -> list[Row]:
 
 
 def _illustrates(run: Run) -> bool:
-    return any("photo-effects" in spec for spec in run.manifest.specs.get("generators", {}).values())
+    specs = run.manifest.specs.get("generators", {}).values()
+    return any(ModelSpec.parse(spec).adapter == "photo-effects" for spec in specs)
 
 
 def _headlines(rows: list[Row]) -> set[int]:
     """The index of each model's headline row, on the most trustworthy subset that the model has."""
     found: dict[tuple[str, str], int] = {}
-    for subset in reversed(_HEADLINE_SUBSETS):
+    for subset in reversed(SUBSETS):
         for index, row in enumerate(rows):
             if row.metric == _HEADLINE[row.board] and row.subset == subset:
                 found[row.board, row.model] = index

@@ -201,7 +201,7 @@ def test_a_folder_that_another_process_holds(workplace, run_copy, run_file):
 def test_a_disk_that_refuses(workplace, run_file, monkeypatch):
     (workplace / "file").touch()
     message = refused(workplace, "build", "wide_spectrum_prompts", "--out", "file")
-    assert message == "file/photographs: Not a directory; make room or choose another folder, then run again"
+    assert message == "file/photographs: Not a directory: check the path, its permissions and the space left"
 
     def write_file(path, content):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -209,7 +209,7 @@ def test_a_disk_that_refuses(workplace, run_file, monkeypatch):
     monkeypatch.setattr(store, "write_file", write_file)
     result = invoke("run", run_file)
     assert result.exit_code == 2
-    assert result.stderr == "error: No space left on device; make room or choose another folder, then run again\n"
+    assert result.stderr == "error: No space left on device: check the path, its permissions and the space left\n"
 
 
 def test_a_dataset_that_is_not_there(workplace):
@@ -237,7 +237,7 @@ COLUMNS = ["model_tag", "prompt_index", *(f"{prefix}_{cell}" for prefix in REWAR
         (lambda table: [*table, [*table[1], "more"]], "scores.csv, line 4: there are more cells than columns"),
         (
             lambda table: [*table, ["a:b", *table[1][1:-1], "0.5"]],
-            "a model's name must be a non-empty text without ':'",
+            "scores.csv, line 4: model_tag 'a:b' cannot name a generator",
         ),
         (lambda table: table[:1], "scores.csv holds no rows"),
     ],
@@ -281,7 +281,7 @@ def test_what_failed_is_named_and_everything_else_kept(workplace, run_file, monk
     assert result.exit_code == 1
     assert "failed: score random: 16 of 34 not made: no dice\n" in result.stderr
     assert "failed: score random: 2 of 34 not made: no dice\n" in result.stderr
-    assert "To try these again: widespectrum run out\n" in result.stderr
+    assert "Nothing else was lost. To try these again: widespectrum" in result.stderr
     assert runs.read_manifest(workplace / "out").status == "started"
     kept = set(store.read(workplace / "out", "scores")["reward_model"].to_pylist())
     assert kept == {"colorfulness", "oracle"}

@@ -291,5 +291,5 @@ def test_the_demo(tmp_path):
     ],
 )
 def test_the_demo_with_wrong_paths(photos, captions, message):
-    with pytest.raises(InputError, match=f"^demo, line .*{message}"):
+    with pytest.raises(InputError, match=rf"^\[prompts\] .*{message}"):
         demo_config(photos, captions)

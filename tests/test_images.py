@@ -1,10 +1,12 @@
 import hashlib
+import io
 
 import numpy as np
 import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import EpsImagePlugin
 
 from widespectrum import store
 from widespectrum.errors import RunFolderError
@@ -69,6 +71,17 @@ def test_the_pixel_limit(monkeypatch, limit, allowed):
 def test_what_cannot_be_decoded(content):
     with pytest.raises(RunFolderError, match="image x cannot be decoded"):
         decode(content, "image x")
+
+
+def test_only_png_is_decoded(monkeypatch):
+    """Pillow would hand EPS to Ghostscript."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("Ghostscript was started"))
+    jpeg = io.BytesIO()
+    picture(1).save(jpeg, "JPEG")
+    for content in (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n", jpeg.getvalue()):
+        assert PIL.Image.open(io.BytesIO(content)).format in ("EPS", "JPEG")
+        with pytest.raises(RunFolderError, match="image x cannot be decoded: expected a PNG image, got other bytes"):
+            decode(content, "image x")
 
 
 def test_no_flipped_bit_gets_another_error():

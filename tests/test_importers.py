@@ -43,6 +43,7 @@ def test_every_cell_lands_in_its_place(table, tmp_path):
     ]
     assert cell["value"].item() == 6.0 + _SCORE_COLUMNS.index("hpsv2_diop") / 100
     assert cell["prompt_id"].item() == "external:scores:1:original"
+    assert scores["truncated"].isna().all()
 
 
 def test_no_prompt_or_image_is_invented(table, tmp_path):
@@ -94,6 +95,13 @@ def bad_cell(column, text):
         (bad_cell("model_tag", " "), "line 3: column 'model_tag' is empty"),
         ([row("flux_dev", 0), row("flux_dev", 0, 1.0)], "'flux_dev' has prompt_index 0 twice"),
         ([row("flux_dev", 0)[:-1]], "line 2: column 'image_reward_didp' must hold a finite number, got None"),
+        (
+            [row("flux_dev", 0), row("flux-dev", 0, 1.0)],
+            "'flux_dev' and 'flux-dev' both stand for generator 'flux-dev'",
+        ),
+        ([row("flux_dev", 0), row("flux-dev", 0)], "'flux_dev' and 'flux-dev' both stand for generator 'flux-dev'"),
+        ([row("a", 0), row("hpsv2.1", 0, 1.0)], "line 3: model_tag 'hpsv2.1' is the name of a reward model"),
+        ([row("a", 0), row("b:c", 0, 1.0)], "line 3: model_tag 'b:c' cannot name a generator: "),
         ([], "holds no rows"),
     ],
 )
@@ -109,6 +117,14 @@ def test_bad_rows(tmp_path, rows, message):
 def test_missing_column(tmp_path):
     path = write_table(tmp_path / "scores.csv", [row("a", 0)[:-1]], HEADER[:-1])
     with pytest.raises(InputError, match="the columns image_reward_didp are missing"):
+        import_scores(path, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["hpsv3_oiop", "model_tag", "comment"])
+def test_repeated_column(tmp_path, name):
+    header = [*HEADER, "comment", name] if name != "comment" else [*HEADER, name, name]
+    path = write_table(tmp_path / "scores.csv", [[*row("a", 0), "", ""]], header)
+    with pytest.raises(InputError, match=rf"scores\.csv: the header names column '{name}' more than once"):
         import_scores(path, tmp_path / "run")
 
 

@@ -70,8 +70,8 @@ def test_a_judge_that_takes_the_first_image_ends_in_ties(run_copy):
 
 
 def test_a_consistent_judge_keeps_its_answer(run_copy):
-    judge(run_copy, FakeJudge(lambda question: Answer(0.25, "hardly")))
-    assert verdicts(run_copy) == {(*ask, order): (0.25, "hardly") for ask in overall(run_copy) for order in ORDERS}
+    judge(run_copy, FakeJudge(lambda question: Answer(1.0, "clearly")))
+    assert verdicts(run_copy) == {(*ask, order): (1.0, "clearly") for ask in overall(run_copy) for order in ORDERS}
 
 
 def test_a_question_shows_the_pair_under_its_prompt_with_the_rewards(run_copy):
@@ -79,12 +79,14 @@ def test_a_question_shows_the_pair_under_its_prompt_with_the_rewards(run_copy):
     judge(run_copy, asked)
     rewards = {}
     for row in store.read(run_copy, "scores").to_pylist():
-        rewards.setdefault((row["image_id"], row["prompt_id"]), {})[row["reward_model"]] = row["value"]
+        key = (row["image_id"], row["prompt_id"], row["image_role"])
+        rewards.setdefault(key, {})[row["reward_model"]] = row["value"]
     seen = []
     for question in asked.questions:
         prompt, image, rival = question.prompt, encode(question.image)[0], encode(question.rival)[0]
         seen.append((prompt.prompt_id, image, rival, "overall", question.order))
-        own, other = rewards[image, prompt.prompt_id], rewards[rival, prompt.prompt_id]
+        own = rewards[image, prompt.prompt_id, "wide_spectrum"]
+        other = rewards[rival, prompt.prompt_id, "original"]
         assert question.rewards == {model: (own[model], other[model]) for model in ("colorfulness", "random", "oracle")}
     assert Counter(seen) == Counter((*ask, order) for ask in overall(run_copy) for order in ("first", "second"))
 
@@ -124,7 +126,7 @@ def test_a_dimension_is_asked_once_of_an_image_that_two_generators_gave(run_copy
 
 
 @pytest.mark.parametrize("silent", ORDERS)
-def test_an_abstention_in_either_order_leaves_no_row_and_is_asked_again(run_copy, silent):
+def test_an_abstention_in_either_order_is_no_verdict_and_is_not_asked_again(run_copy, silent):
     def answer(question):
         abstains = question.prompt.dimensions == ("clarity",) and silent in (question.order, "both")
         return Abstention("too sharp a question") if abstains else Answer(1.0)
@@ -132,16 +134,18 @@ def test_an_abstention_in_either_order_leaves_no_row_and_is_asked_again(run_copy
     prompts = {prompt.prompt_id: prompt for prompt in pipeline.read_prompts(run_copy)}
     expected = {ask for ask in overall(run_copy) if prompts[ask[0]].dimensions != ("clarity",)}
     assert len(expected) == 34 - 4
-    for _ in range(2):
-        assert judge(run_copy, FakeJudge(answer)) == ([], Counter({"too sharp a question": 4}))
-        assert verdicts(run_copy).keys() == {(*ask, order) for ask in expected for order in ORDERS}
-    assert len(pipeline.judging(run_copy, "j", FakeJudge(answer)).items) == 4
+    assert judge(run_copy, FakeJudge(answer)) == ([], Counter({"too sharp a question": 4}))
+    assert verdicts(run_copy).keys() == {(*ask, order) for ask in expected for order in ORDERS}
+    abstentions = [row for row in store.read(run_copy, "abstentions").to_pylist() if row["judge"] == "j"]
+    assert len(abstentions) == 4
+    assert {row["reason"] for row in abstentions} == {"too sharp a question"}
+    assert len(pipeline.judging(run_copy, "j", FakeJudge(answer)).items) == 0
 
 
-@pytest.mark.parametrize("outcome", [-0.1, 1.5, math.nan])
+@pytest.mark.parametrize("outcome", [-0.1, 0.25, 1.5, math.nan])
 def test_an_outcome_beyond_its_range_stores_nothing(run_copy, outcome):
     failures, _ = judge(run_copy, FakeJudge(lambda question: Answer(outcome)), batch_size=34)
-    assert failures == [f"34 of 34 not made: j gave the outcome {outcome}; expected 0 to 1"]
+    assert failures == [f"34 of 34 not made: j gave the outcome {outcome}; expected 0, 0.5 or 1"]
     assert verdicts(run_copy) == {}
 
 

@@ -13,9 +13,16 @@ import pytest
 from widespectrum import store
 from widespectrum.errors import InputError, RunFolderError
 from widespectrum.images import encode
-from widespectrum.types import ImageRecord, MetricResult, Prompt, Score, Verdict
+from widespectrum.types import AbstentionRecord, ImageRecord, MetricResult, Prompt, Score, Verdict
 
-RECORDS = {"prompts": Prompt, "images": ImageRecord, "scores": Score, "verdicts": Verdict, "results": MetricResult}
+RECORDS = {
+    "prompts": Prompt,
+    "images": ImageRecord,
+    "scores": Score,
+    "verdicts": Verdict,
+    "abstentions": AbstentionRecord,
+    "results": MetricResult,
+}
 
 
 def score(number, **changes):
@@ -95,11 +102,16 @@ ROWS = {
             rival_id=rival,
             dimension="overall",
             judge="j",
-            outcome=1 / 3,
+            outcome=outcome,
             order="both",
             rationale="why",
         )
-        for rival in ("b", "")
+        for rival, outcome in (("b", 0.5), ("", 1 / 3))
+    ],
+    "abstentions": [
+        AbstentionRecord(
+            prompt_id="p", image_id="a", rival_id="b", dimension="overall", judge="j", reason="cannot tell"
+        )
     ],
     "results": [
         MetricResult(

@@ -112,21 +112,26 @@ def anti_aesthetic_adherence(
     one-sided for "aligned is greater", `wilcoxon_j_r` and `_p` the same on the sum of J(I_a,d); `mcnemar_p` exact and
     two-sided, `mcnemar_p_one_sided` for "aligned succeeds less often".
 
-    Inputs: two rewards, float (n,), one row per prompt pair. Optional, each (n,): `verdict` 1 (I_a fits p_a better), 0
-    (I_o), 0.5 (tie) or None; `effect_*`, the share of the requested effects that shows, and `content_*`, how well the
-    main concept shows, 0 to 100 or None; `j_*`, eleven numbers from 0 to 2 (2 = conventionally good) in alphabetical
-    order of the dimensions, or None; `dimensions`, a list of names per row; `status` "ok", "refused" or "failed" (of
-    the request for the pair); `prompt_id`, the bootstrap's cluster (omitted: every row its own); `image_seed`.
-    (prompt_id, image_seed) is a row's key and may not repeat. Names in `_base` are the base generator's, row by row.
+    Inputs: two rewards, float or None (n,), one row per prompt pair. Optional, each (n,): `verdict` 1 (I_a fits p_a
+    better), 0 (I_o), 0.5 (tie) or None; `effect_*`, the share of the requested effects that shows, and `content_*`, how
+    well the main concept shows, 0 to 100 or None; `j_*`, eleven numbers from 0 to 2 (2 = conventionally good) in
+    alphabetical order of the dimensions, or None; `dimensions`, a list of names per row; `status` "ok", "refused" or
+    "failed" (of the request for the pair); `prompt_id`, the bootstrap's cluster (omitted: every row its own);
+    `image_seed`. (prompt_id, image_seed) is a row's key and may not repeat. Names in `_base` are the base generator's,
+    row by row.
 
     Range: lower `delta_reward`, `delta_j_*` and `polish_overlap`, and higher `escape_rate`, mean a generator that left
-    the default; one that ignores p_a has 0, overlap 1 and escape rate 0.1. A low reward cannot tell a faithful image
-    from a broken one: read `content_preservation` (1 = kept as in I_o) beside it. Wilcoxon's r is in [−1, 1].
+    the default. Where I_a scores as I_o does, row by row, the differences are 0, the overlap is 1 and the escape rate
+    is about 0.1, less where rewards tie at the percentile (0 where all are equal). A low reward cannot tell a faithful
+    image from a broken one: read `content_preservation` (1 = kept as in I_o) beside it. Wilcoxon's r is in [−1, 1].
 
-    Ties and gaps: a tie is no success. A row whose status is not ok is no success either and is left out of every
-    other figure but the two rates; its rewards may be None or NaN. A row without an optional value is left out of the
-    figures that need it, and `coverage` says what share of rows has each input. What is undefined is an absent key
-    with its reason in `notes`. No rows, unequal lengths, NaN, infinity or repeated keys raise ValueError.
+    Ties and gaps: a tie is no success, and neither is a refusal. A failed call is never a result: it is left out of the
+    success rate and of McNemar's test, and `failure_rate` stands beside them. Rewards and judge scores count in the
+    rows that are ok alone; in the others they may be anything. A row without a value, a reward included, is left out of
+    the figures that need it, and `coverage` says what share of rows has each input; the tests use the rows in which
+    both generators have a value.
+    What is undefined is an absent key with its reason in `notes`. No rows, unequal lengths, NaN or infinity in a row
+    that is ok, and repeated keys raise ValueError.
 
     Returns a flat dict: every name above with `<name>_ci_low` and `<name>_ci_high` (percentile cluster bootstrap over
     prompts; not for p-values), `<name>_wilson_low` and `_high` for the success, refusal and failure rates (they take

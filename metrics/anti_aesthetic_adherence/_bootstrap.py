@@ -16,13 +16,21 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from scipy.special import ndtri
 
-from ._checks import Codes, Floats
+from ._checks import Codes, Floats, Names, complete_column, label_column
 
 Statistic: TypeAlias = Callable[[Floats], dict[str, Floats]]
 """Weights (resamples, clusters) to named estimates (resamples, slices); NaN where an estimate is undefined."""
 
 _TOO_FEW = "no interval: it needs at least two prompts (of each verdict, where both are compared)"
 _ELEMENTS = 1 << 18  # numbers in one working array: 2 MB, about a core's cache
+
+
+class ClusterMeans(NamedTuple):
+    """Means with the ends of their intervals, arrays of one length."""
+
+    mean: Floats
+    low: Floats
+    high: Floats
 
 
 class Resampling(NamedTuple):
@@ -95,6 +103,40 @@ def percentile_interval(estimate: float, replicates: Floats, confidence_level: f
     tail = (1 - confidence_level) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail])
     return min(float(low), estimate), max(float(high), estimate)
+
+
+def cluster_means(
+    values: Floats, clusters: Names, *, n_resamples: int = 2000, seed: int = 0, confidence_level: float = 0.95
+) -> ClusterMeans:
+    """The mean of each column of `values` with its percentile cluster bootstrap interval.
+
+    Inputs: `values` float (n, k); `clusters`, the name or number of each row's cluster, (n,). All columns are
+    resampled together. Returns three arrays (k,); with fewer than two clusters the ends are NaN. No rows, another
+    shape, a missing value, NaN or infinity raise ValueError.
+
+    >>> means = cluster_means(np.array([[1.0, 5.0], [3.0, 5.0], [8.0, 5.0]]), ["a", "a", "b"])
+    >>> means.mean.tolist(), means.low.tolist(), means.high.tolist()
+    ([4.0, 5.0], [2.0, 5.0], [8.0, 5.0])
+    """
+    options = resampling(n_resamples, seed, confidence_level)
+    if np.ndim(values) != 2 or not np.size(values):
+        raise ValueError(f"values: expected an array of rows and columns, got shape {np.shape(values)}")
+    columns = [complete_column(f"values, column {k}", column, len(values)) for k, column in enumerate(values.T)]
+    labels = label_column("clusters", clusters, len(values))
+    n_clusters = len(labels.names)
+    sums = cluster_sums(np.column_stack([np.ones(len(values)), *columns]), labels.codes, n_clusters)
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        totals = weights @ sums
+        return {"mean": totals[:, 1:] / totals[:, :1]}
+
+    mean = point_estimates(statistic, n_clusters)["mean"]
+    if n_clusters < 2:
+        return ClusterMeans(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
+    draws = replicate(statistic, n_clusters, options)["mean"]
+    ends = [percentile_interval(float(m), draws[:, k], options.confidence_level) for k, m in enumerate(mean)]
+    low, high = np.array(ends).T
+    return ClusterMeans(mean, low, high)
 
 
 def wilson_interval(successes: float, n: float, confidence_level: float = 0.95) -> tuple[float, float]:

@@ -34,8 +34,9 @@ def escape(default: Floats, wide: Floats, clusters: Codes) -> Escape:
 def weighted_escape_rate(rewards: Escape, weights: Floats) -> Floats:
     """The share of I_a below the 10th percentile of the default, under each row of `weights`; shape (resamples,).
 
-    The percentile is the linear one of NumPy and is drawn anew in every resample. An I_a that looks like the default
-    gives 0.1; a generator that leaves the default gives up to 1.
+    The percentile is the linear one of NumPy and is drawn anew in every resample. I_a with the very rewards of the
+    default give about 0.1, less where rewards tie at the percentile (0 where all are equal); no I_a in the default
+    gives 1.
     """
     return in_blocks(lambda block: _escape_block(rewards, block), weights, 2 * len(rewards.default))
 

@@ -20,6 +20,12 @@ test_cases = [
         "result": {"success_rate": 2 / 3, "refusal_rate": 1 / 3, "failure_rate": 0.0, "delta_reward": -3.0},
     },
     {
+        # a failed call is no result, and a row without a reward still has its verdict
+        "inputs": {"r_io_po": [4, None, None], "r_ia_po": [3, 1, None]},
+        "keywords": {"status": ["ok", "ok", "failed"], "verdict": [1, 0, 1]},
+        "result": {"success_rate": 0.5, "failure_rate": 1 / 3, "delta_reward": -1.0, "reward_after": 2.0},
+    },
+    {
         # against a base generator that always scores 1 to 4 lower
         "inputs": {"r_io_po": [5, 6, 8, 10], "r_ia_po": [3, 4, 6, 9]},
         "keywords": {"r_ia_po_base": [2, 2, 3, 5], "verdict": [0, 0, 0, 0], "verdict_base": [1, 1, 1, 1]},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import shlex
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,10 +14,11 @@ import typer
 from typer.core import TyperGroup
 
 from . import __version__
-from .errors import InputError, ModelError, WideSpectrumError
+from .errors import InputError, ModelError, RunFolderError, WideSpectrumError
 
 if TYPE_CHECKING:
     from .config import ModelChoice, RunConfig
+    from .stages import Models
 
 __all__ = ["app", "main"]
 
@@ -24,6 +26,8 @@ _DISK_ERRORS = (
     errno.EACCES,
     errno.EDQUOT,
     errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
     errno.EISDIR,
     errno.ENOSPC,
     errno.ENOTDIR,
@@ -47,7 +51,7 @@ class _Group(TyperGroup):
             if error.errno not in _DISK_ERRORS:
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            typer.echo(f"error: {where}{error.strerror}; make room or choose another folder, then run again", err=True)
+            typer.echo(f"error: {where}{error.strerror}: check the path, its permissions and the space left", err=True)
             raise typer.Exit(2) from error
 
 
@@ -56,6 +60,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Do image generators and reward models still do what a person asks for when it is not beautiful?",
 )
@@ -97,8 +102,8 @@ def _target(run: Path, out: Path | None) -> tuple[Path, RunConfig]:
     return out or Path("runs") / run.stem, read_run_file(run)
 
 
-def _run_again(folder: Path) -> str:
-    return f"widespectrum run {shlex.quote(str(folder))}"
+def _same_command() -> str:
+    return shlex.join(["widespectrum", *sys.argv[1:]])
 
 
 @contextmanager
@@ -110,21 +115,25 @@ def _working_on(folder: Path) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            _say(f"\nStopped. Every finished batch is kept. To go on: {_run_again(folder)}")
+            _say(f"\nStopped. Every finished batch is kept. To go on: {_same_command()}")
             raise typer.Exit(130) from None
 
 
-def _end(folder: Path, failures: list[str], is_finished: Callable[[], bool]) -> None:
-    """Print what failed, with exit code 1; or record the run as complete where nothing is left to do."""
-    from . import runs
+def _settle(folder: Path, config: RunConfig, models: Models, failures: list[str]) -> None:
+    """Record the run as complete where nothing is left to do."""
+    from . import runs, stages
 
+    if not failures and stages.finished(folder, config, models):
+        runs.finish(folder)
+
+
+def _exit_on(failures: list[str]) -> None:
+    """Print what failed and end with exit code 1."""
     if failures:
         for failure in failures:
             typer.echo(f"failed: {failure}", err=True)
-        typer.echo(f"Nothing else was lost. To try these again: {_run_again(folder)}", err=True)
+        typer.echo(f"Nothing else was lost. To try these again: {_same_command()}", err=True)
         raise typer.Exit(1)
-    if is_finished():
-        runs.finish(folder)
 
 
 def _choices(texts: list[str] | None) -> tuple[ModelChoice, ...]:
@@ -144,7 +153,7 @@ def _composed(
     given = {"photos": photos, "captions": captions}
     source = "file" if Path(prompts).suffix in (".csv", ".parquet") else "set"
     table = {source: prompts, **{key: str(path) for key, path in given.items() if path is not None}}
-    return parse_run_file(write_run_text(table, {"generators": _choices(generator)}), "the options given")
+    return parse_run_file(write_run_text(table, {"generators": _choices(generator)}), "")
 
 
 ModelOption = Annotated[
@@ -181,10 +190,12 @@ def generate(
     else:
         folder, config = _target(run, out)
     models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
+    stages.check_images(models, prompt_set)
     with _working_on(folder):
         stages.start(folder, config, models, prompt_set)
         failures = stages.generate(folder, config, models, prompt_set, _say)
-        _end(folder, failures, lambda: stages.finished(folder, config, models))
+        _settle(folder, config, models, failures)
+    _exit_on(failures)
 
 
 @app.command()
@@ -208,16 +219,20 @@ def judge(run: RunArgument, out: OutOption = None, judge: ModelOption = None) ->
 def _score_or_judge(stage: str, run: Path, out: Path | None, **named: list[str] | None) -> None:
     import dataclasses
 
-    from . import runs, stages
+    from . import runs, stages, store
 
     folder, config = _target(run, out)
-    runs.check_run(folder, config)
+    manifest = runs.check_run(folder, config)
+    if not store.parts(folder, "images"):
+        raise RunFolderError(f"{folder} holds no images to {stage}: run the generate stage first")
     chosen: dict[str, Any] = {kind: _choices(texts) for kind, texts in named.items() if texts}
-    models = stages.load_models(dataclasses.replace(config, **chosen))
+    config = dataclasses.replace(config, **chosen)
+    models = stages.load_models(config, manifest.specs.get("reward_models", {}))
     with _working_on(folder):
         stages.register(folder, models)
         failures = getattr(stages, stage)(folder, config, models, _say)
-        _end(folder, failures, lambda: stages.finished(folder, config, stages.load_models(config)))
+        _settle(folder, config, models, failures)
+    _exit_on(failures)
 
 
 @app.command()
@@ -232,6 +247,7 @@ def evaluate(run: RunArgument, out: OutOption = None) -> None:
     runs.check_run(folder, config)
     with _working_on(folder):
         results.evaluate(folder, config)
+        runs.save_run_file(folder, config)
     _say(tables.headline(folder))
 
 
@@ -277,16 +293,19 @@ def _run(folder: Path, config: RunConfig) -> None:
     from . import results, stages, store, tables
 
     models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
+    stages.check_images(models, prompt_set)
     with _working_on(folder):
         stages.start(folder, config, models, prompt_set)
         failures = stages.generate(folder, config, models, prompt_set, _say)
         failures += stages.score(folder, config, models, _say)
         failures += stages.judge(folder, config, models, _say)
-        if store.parts(folder, "scores"):
+        has_scores = bool(store.parts(folder, "scores"))
+        _settle(folder, config, models, failures)
+        if has_scores:
             results.evaluate(folder, config)
             report_module.write(folder)
-        _end(folder, failures, lambda: True)
-    if not store.parts(folder, "scores"):
+    _exit_on(failures)
+    if not has_scores:
         _say("nothing to evaluate: no image pair was scored")
         return
     _say(tables.headline(folder))

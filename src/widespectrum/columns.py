@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from .errors import InputError, RunFolderError
 from .runs import read_manifest
 from .types import DIMENSIONS, ModelSpec
 
-__all__ = ["CELLS", "KEY", "pair_table", "pick_judge", "request_table"]
+__all__ = ["CELLS", "KEY", "effect_strength", "pair_table", "pick_judge", "request_table"]
 
 CELLS = {
     ("original", "original"): "r_io_po",
@@ -46,7 +47,7 @@ def _score_columns(run: Path) -> pd.DataFrame:
     return wide.reset_index()
 
 
-def _by_pair(run: Path, role: str, column: str) -> dict[str, object]:
+def _by_pair(run: Path, role: str, column: str) -> dict[str, Any]:
     prompts = store.read(run, "prompts").to_pandas()
     return dict(prompts[prompts["role"] == role].set_index("pair_id")[column])
 
@@ -67,7 +68,7 @@ def pick_judge(run: Path, wanted: str) -> str:
     return wanted
 
 
-def _j_lists(answers: pd.DataFrame) -> dict[tuple[str, str], list[float | None]]:
+def _rating_lists(answers: pd.DataFrame) -> dict[tuple[str, str], list[float | None]]:
     """(prompt_id, image_id) → J in [0, 2] per dimension, None where it is not rated."""
     rated = answers[(answers["rival_id"] == "") & answers["dimension"].isin(DIMENSIONS)]
     found: dict[tuple[str, str], list[float | None]] = {}
@@ -78,63 +79,79 @@ def _j_lists(answers: pd.DataFrame) -> dict[tuple[str, str], list[float | None]]
     return found
 
 
-def _is_controlled(spec: ModelSpec) -> bool:
-    """Whether the images of a generator show by construction what the prompt asks for."""
-    return spec.adapter == "photo-effects" and spec.params["strength"] != 0
+def _shares(answers: pd.DataFrame, dimension: str) -> dict[tuple[str, str], float]:
+    """(prompt_id, image_id) → rating from 0 to 100."""
+    rated = answers[(answers["rival_id"] == "") & (answers["dimension"] == dimension)]
+    return {key: 100.0 * outcome for key, outcome in rated.set_index(["prompt_id", "image_id"])["outcome"].items()}
 
 
-def pair_table(run: Path, verdict_judge: str = "") -> pd.DataFrame:
+def _add_answers(table: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Add what a judge said about `prompt_pa`, `image_io` and `image_ia`: None where it said nothing."""
+    overall = answers[answers["dimension"] == "overall"].set_index(["prompt_id", "image_id", "rival_id"])["outcome"]
+    sources: dict[str, Mapping[tuple[str, str], Any]] = {"j": _rating_lists(answers)}
+    sources |= {"effect": _shares(answers, "effects"), "content": _shares(answers, "main concept")}
+    asked = list(zip(table["prompt_pa"], table["image_ia"], table["image_io"], strict=True))
+    verdicts = dict(overall)
+    columns = {"verdict": [verdicts.get(question) for question in asked]}
+    for name, ratings in sources.items():
+        columns[f"{name}_io"] = [ratings.get((prompt, default)) for prompt, _, default in asked]
+        columns[f"{name}_ia"] = [ratings.get((prompt, own)) for prompt, own, _ in asked]
+    return table.assign(
+        **{name: pd.Series(values, index=table.index, dtype=object) for name, values in columns.items()}
+    )
+
+
+def effect_strength(spec: ModelSpec) -> int | None:
+    """The strength at which a generator applies classical effects; None for any other generator."""
+    return int(spec.params["strength"]) if spec.adapter == "photo-effects" else None
+
+
+def _add_prompts(run: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Add `cluster` (pairs that share their plain caption are one cluster) and `dimensions` (tuple)."""
+    captions, requested = _by_pair(run, "original", "text"), _by_pair(run, "wide_spectrum", "dimensions")
+    cluster = [captions.get(pair, pair) for pair in table["pair_id"]]
+    return table.assign(cluster=cluster, dimensions=[tuple(requested.get(pair, ())) for pair in table["pair_id"]])
+
+
+def pair_table(run: Path, judge: str) -> pd.DataFrame:
     """One row per image pair and reward model.
 
     Columns: `pair_id`, `generator`, `image_seed`, `reward_model`, the four scores, `image_io`, `image_ia`,
-    `prompt_pa`, `cluster` (pairs that share their plain caption are one cluster), `dimensions` (tuple),
-    `verdict` (of I_a against I_o under p_a; NaN without one), `j_io` and `j_ia` (lists over the dimensions, or None),
-    `controlled` (I_a shows by construction what p_a asks for).
+    `prompt_pa`, `cluster`, `dimensions`; of the judge `verdict` (of I_a against I_o under p_a), `j_io`, `j_ia` (lists
+    over the dimensions), `effect_*`, `content_*`, each None where there is none; `controlled` (I_a was changed, by a
+    generator that by construction does what p_a asks for).
     """
-    table = _score_columns(run)
-    captions, requested = _by_pair(run, "original", "text"), _by_pair(run, "wide_spectrum", "dimensions")
-    table["cluster"] = [captions.get(pair, pair) for pair in table["pair_id"]]
-    table["dimensions"] = [tuple(requested.get(pair, ())) for pair in table["pair_id"]]  # type: ignore[arg-type]
-    answers = _answers(run, pick_judge(run, verdict_judge))
-    overall = answers[answers["dimension"] == "overall"].set_index(["prompt_id", "image_id", "rival_id"])["outcome"]
-    verdicts, ratings = dict(overall), _j_lists(answers)
-    asked = list(zip(table["prompt_pa"], table["image_ia"], table["image_io"], strict=True))
-    table["verdict"] = [verdicts.get(question, math.nan) for question in asked]
-    table["j_ia"] = [ratings.get((prompt, ours)) for prompt, ours, _ in asked]
-    table["j_io"] = [ratings.get((prompt, default)) for prompt, _, default in asked]
+    table = _add_answers(_add_prompts(run, _score_columns(run)), _answers(run, judge))
     specs = read_manifest(run).specs.get("generators", {})
-    controlled = [label for label, text in specs.items() if _is_controlled(ModelSpec.parse(text))]
-    table["controlled"] = table["generator"].isin(controlled)
+    graded = [label for label, text in specs.items() if effect_strength(ModelSpec.parse(text))]
+    table["controlled"] = table["generator"].isin(graded) & (table["image_io"] != table["image_ia"])
     return table.sort_values([*KEY, "reward_model"], ignore_index=True)
 
 
-def request_table(run: Path, pairs: pd.DataFrame, seeds: tuple[int, ...]) -> pd.DataFrame:
-    """Every pair that each generator was asked for, with `status` ok, refused or failed; `pairs` of one reward model.
+def request_table(run: Path, pairs: pd.DataFrame, seeds: tuple[int, ...], judge: str) -> pd.DataFrame:
+    """One row per pair that a generator was asked for, whether or not anything scored it.
 
-    Of a run without images (imported scores) nobody knows what was asked for: its `status` is None.
+    `status` is ok, refused or failed (not made); the other columns are those of `pair_table` without scores. Of
+    imported scores nobody knows what was asked for: its rows are those of `pairs`, its status None.
     """
-    images = store.read(run, "images", ("prompt_id", "generator", "seed", "status")).to_pandas()
-    if images.empty:
-        return pairs.assign(status=None)
-    prompts = store.read(run, "prompts").to_pandas()
-    wide = prompts[prompts["role"] == "wide_spectrum"]
-    captions = _by_pair(run, "original", "text")
-    asked = pd.DataFrame(
-        [
-            {"pair_id": pair, "generator": generator, "image_seed": seed, "asked_for": tuple(names)}
-            for generator in dict.fromkeys(read_manifest(run).specs["generators"])
-            for seed in seeds
-            for pair, names in zip(wide["pair_id"], wide["dimensions"], strict=True)
-        ]
-    )
-    refused = images[images["status"] == "refused"].merge(prompts[["prompt_id", "pair_id"]], on="prompt_id")
-    said_no = set(zip(refused["pair_id"], refused["generator"], refused["seed"], strict=True))
-    table = asked.merge(pairs, on=KEY, how="left")
-    table["cluster"] = [captions[pair] for pair in table["pair_id"]]
-    table["dimensions"] = table.pop("asked_for")
-    keys = zip(table["pair_id"], table["generator"], table["image_seed"], strict=True)
-    scored = table["r_ia_po"].notna()
-    table["status"] = [
-        "ok" if there else "refused" if key in said_no else "failed" for key, there in zip(keys, scored, strict=True)
-    ]
-    return table
+    if all(ModelSpec.parse(text).adapter == "external" for text in read_manifest(run).specs["generators"].values()):
+        return pairs.drop_duplicates(KEY).drop(columns=["reward_model", *CELLS.values()]).assign(status=None)
+    images = store.read(run, "images", ("prompt_id", "generator", "seed", "status", "image_id")).to_pandas()
+    if images.empty or not store.parts(run, "prompts"):
+        raise RunFolderError(f"{run} lacks its {'images' if images.empty else 'prompts'}: run `widespectrum run {run}`")
+    made = {(row.prompt_id, row.generator, row.seed): row for row in images.itertuples()}
+    original, wide = _by_pair(run, "original", "prompt_id"), _by_pair(run, "wide_spectrum", "prompt_id")
+    rows = []
+    for generator in read_manifest(run).specs["generators"]:
+        for seed in seeds:
+            for pair, prompt in wide.items():
+                both = [made.get((each, generator, seed)) for each in (original[pair], prompt)]
+                ids = ["" if image is None else image.image_id for image in both]
+                rows.append((pair, generator, seed, prompt, *ids, _status(both)))
+    table = pd.DataFrame(rows, columns=[*KEY, "prompt_pa", "image_io", "image_ia", "status"])
+    return _add_answers(_add_prompts(run, table), _answers(run, judge))
+
+
+def _status(images: list[Any]) -> str:
+    statuses = {None if image is None else image.status for image in images}
+    return "refused" if "refused" in statuses else "ok" if statuses == {"ok"} else "failed"

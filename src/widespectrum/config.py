@@ -62,10 +62,11 @@ _KEY = re.compile(r"""\s*["']?([\w-]+)["']?\s*=""")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChoice:
-    """A model by name, with its options."""
+    """A model by name, with its options; `where` says in which file and line it stands."""
 
     name: str
     options: Mapping[str, Parameter] = field(default_factory=dict)
+    where: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,11 @@ class RunConfig:
     judges: tuple[ModelChoice, ...] = ()
     evaluate: EvaluateConfig = EvaluateConfig()
 
+    @property
+    def asks_for(self) -> tuple[Any, ...]:
+        """What is to be made: two run files that agree in it differ only in how it is worked off and evaluated."""
+        return (self.seeds, self.prompts, self.generators, self.reward_models, self.judges)
+
 
 class _Reader:
     """Takes checked values out of parsed TOML; its errors name file and line."""
@@ -125,8 +131,15 @@ class _Reader:
     def error(self, message: str, section: str, key: str = "", index: int = 0) -> InputError:
         line = self._lines.get((section, index, key)) or self._lines.get((section, index, ""))
         line = line or self._lines.get(("", 0, section))
-        where = f"{self.source}, line {line}" if line else self.source
-        return InputError(f"{where}: {message}")
+        return InputError(f"{self.where(line)}{message}")
+
+    def where(self, line: int | None) -> str:
+        """The beginning of a message about a line; nothing where the user wrote no file."""
+        return "" if not self.source else f"{self.source}, line {line}: " if line else f"{self.source}: "
+
+    def where_is(self, section: str, index: int) -> str:
+        """The beginning of a message about an entry of an array of tables."""
+        return self.where(self._lines.get((section, index, "name")) or self._lines.get((section, index, "")))
 
     def known(self, table: Mapping[str, Any], allowed: tuple[str, ...], section: str) -> None:
         for key in table:
@@ -169,7 +182,7 @@ def _run_section(reader: _Reader, table: Mapping[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def _prompts_section(reader: _Reader, table: Mapping[str, Any]) -> PromptChoice:
+def _prompts_section(reader: _Reader, table: Mapping[str, Any], check_paths: bool) -> PromptChoice:
     if not table:
         return PromptChoice()
     reader.known(table, ("set", "file", "photos", "captions"), "prompts")
@@ -188,7 +201,7 @@ def _prompts_section(reader: _Reader, table: Mapping[str, Any]) -> PromptChoice:
     for key in ("file", "photos", "captions"):
         if key in values:
             paths[key] = Path(values[key]).expanduser()
-            if not paths[key].exists():
+            if check_paths and not paths[key].exists():
                 found = f"there is nothing at {paths[key].resolve()}"
                 raise reader.error(f"[prompts] {key} = {values[key]!r}: {found}", "prompts", key)
     return PromptChoice(set=values.get("set", ""), **paths)
@@ -206,7 +219,7 @@ def _models(reader: _Reader, tables: Any, section: str) -> tuple[ModelChoice, ..
             if not isinstance(value, bool | int | float | str):
                 message = f"[[{section}]] {key} must be a text, a number or true/false; got {value!r}"
                 raise reader.error(message, section, key, index)
-        choice = ModelChoice(name=table["name"], options=options)
+        choice = ModelChoice(name=table["name"], options=options, where=reader.where_is(section, index))
         if choice in chosen:
             raise reader.error(
                 f"[[{section}]] names {choice.name!r} twice with the same options", section, "name", index
@@ -246,8 +259,11 @@ def _check_names(reader: _Reader, config: RunConfig) -> None:
             raise reader.error(message, "evaluate", "bases")
 
 
-def parse_run_file(text: str, source: str = "run file") -> RunConfig:
-    """The checked configuration in `text`; InputError with file and line for anything unexpected."""
+def parse_run_file(text: str, source: str = "run file", *, check_paths: bool = True) -> RunConfig:
+    """The checked configuration in `text`; InputError with file and line for anything unexpected.
+
+    An empty `source` says that the user wrote no file. Without `check_paths` the paths may lead nowhere.
+    """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -261,7 +277,7 @@ def parse_run_file(text: str, source: str = "run file") -> RunConfig:
         text=text,
         source=source,
         **_run_section(reader, document.get("run", {})),
-        prompts=_prompts_section(reader, document.get("prompts", {})),
+        prompts=_prompts_section(reader, document.get("prompts", {}), check_paths),
         generators=_models(reader, document.get("generators", []), "generators"),
         reward_models=_models(reader, document.get("reward_models", []), "reward_models"),
         judges=_models(reader, document.get("judges", []), "judges"),
@@ -272,15 +288,15 @@ def parse_run_file(text: str, source: str = "run file") -> RunConfig:
 
 
 def read_run_file(path: Path) -> RunConfig:
-    """Read a run file, or the `run.toml` of a run folder."""
+    """Read a run file, or the `run.toml` of a run folder, which may have been moved away from its photographs."""
     file = path / "run.toml" if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"{file}: there is no such file; expected a run file (TOML) or a run folder")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    return parse_run_file(text, str(file))
+    return parse_run_file(text, str(file), check_paths=not path.is_dir())
 
 
 def parse_model(text: str) -> ModelChoice:
@@ -297,6 +313,8 @@ def parse_model(text: str) -> ModelChoice:
         key, equals, value = (part.strip() for part in item.partition("="))
         if not (_BARE_KEY.fullmatch(key) and equals and value):
             raise InputError(f"expected option=value in {text!r}, got {item!r}")
+        if key in options:
+            raise InputError(f"{text!r} gives {key} twice: delete one")
         options[key] = _toml_value(value)
     return ModelChoice(name=match[1], options=options)
 
@@ -333,4 +351,4 @@ def demo_config(photos: Path | None = None, captions: Path | None = None) -> Run
     text = (Path(__file__).parent / "demo.toml").read_text(encoding="utf-8")
     given = {"photos": photos, "captions": captions}
     lines = [f"{key} = {_toml_text(str(path))}" for key, path in given.items() if path is not None]
-    return parse_run_file(text.replace('set = "photographs"', "\n".join(['set = "photographs"', *lines])), "demo")
+    return parse_run_file(text.replace('set = "photographs"', "\n".join(['set = "photographs"', *lines])), "")

@@ -31,12 +31,15 @@ def encode(image: Image) -> tuple[str, bytes]:
 
 
 def decode(content: bytes, where: str) -> Image:
-    """The image in `content`; `where` names it in errors. Images beyond Pillow's pixel limit are refused."""
+    """The PNG image in `content`; `where` names it in errors. Images beyond Pillow's pixel limit are refused."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-            image = PIL.Image.open(io.BytesIO(content))
+            # Other decoders are kept away from bytes of unknown origin: some of them start programs.
+            image = PIL.Image.open(io.BytesIO(content), formats=("PNG",))
             image.load()
+    except PIL.UnidentifiedImageError:
+        raise RunFolderError(f"{where} cannot be decoded: expected a PNG image, got other bytes") from None
     # Pillow raises SyntaxError and ValueError for some damaged files.
     except (OSError, SyntaxError, ValueError, *_TOO_LARGE) as error:
         raise RunFolderError(f"{where} cannot be decoded: {error}") from error

@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,22 +76,46 @@ def _read_rows(path: Path) -> list[_Row]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise InputError(
-                    f"{path}: the columns {', '.join(missing)} are missing; expected {', '.join(_COLUMNS)}"
-                )
+            _check_header(path, reader.fieldnames or ())
             return [_row(path, reader.line_num, cells) for cells in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is no CSV file in UTF-8: {error}") from error
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    if missing := [name for name in _COLUMNS if name not in header]:
+        raise InputError(f"{path}: the columns {', '.join(missing)} are missing; expected {', '.join(_COLUMNS)}")
+    if repeated := [name for name, count in Counter(header).items() if count > 1]:
+        raise InputError(f"{path}: the header names column {repeated[0]!r} more than once; remove all but one")
+
+
+def _check_tag(path: Path, line: int, tag: str) -> None:
+    """A tag must give a name that a run can hold beside the reward models."""
+    if not tag:
+        raise InputError(f"{path}, line {line}: column 'model_tag' is empty; expected the name of a generator")
+    name = GENERATORS.get(tag, tag)
+    if name in REWARD_MODELS.values():
+        raise InputError(f"{path}, line {line}: model_tag {tag!r} is the name of a reward model; rename the generator")
+    try:
+        ModelSpec(adapter="external", name=name)
+    except InputError as error:
+        raise InputError(f"{path}, line {line}: model_tag {tag!r} cannot name a generator: {error}") from None
+
+
+def _check_names(path: Path, tags: Iterable[str]) -> None:
+    """No two tags may become one generator: their scores would be mixed."""
+    owners: dict[str, str] = {}
+    for tag in tags:
+        name = GENERATORS.get(tag, tag)
+        if (other := owners.setdefault(name, tag)) != tag:
+            raise InputError(f"{path}: the tags {other!r} and {tag!r} both stand for generator {name!r}; rename one")
 
 
 def _row(path: Path, line: int, cells: Mapping[str | None, str | None]) -> _Row:
     if None in cells:
         raise InputError(f"{path}, line {line}: there are more cells than columns in the header")
     tag = (cells["model_tag"] or "").strip()
-    if not tag:
-        raise InputError(f"{path}, line {line}: column 'model_tag' is empty; expected the name of a generator")
+    _check_tag(path, line, tag)
     index = _cell(path, line, "prompt_index", cells["prompt_index"])
     if index < 0 or index != int(index):
         raise InputError(f"{path}, line {line}: prompt_index must be an integer >= 0, got {cells['prompt_index']!r}")
@@ -102,6 +127,7 @@ def _blocks(path: Path, rows: list[_Row]) -> tuple[dict[str, dict[int, _Row]], l
     by_tag: dict[str, list[_Row]] = {}
     for row in rows:
         by_tag.setdefault(row.tag, []).append(row)
+    _check_names(path, by_tag)
     blocks: dict[str, dict[int, _Row]] = {}
     notices = []
     for tag, own in by_tag.items():
@@ -135,7 +161,7 @@ def _scores(source: str, blocks: Mapping[str, Mapping[int, _Row]]) -> Iterator[S
                     prompt_id=f"{pair_id}:{prompt_role}",
                     reward_model=model,
                     value=value,
-                    truncated=False,
+                    truncated=None,
                 )
 
 

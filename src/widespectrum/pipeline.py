@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from . import store
-from .errors import ModelError
+from .errors import ModelError, RunFolderError
 from .images import ImageReader, encode
 from .protocols import Abstention, Answer, Generator, Judge, Question, Refusal, RewardModel, TwoTowerRewardModel
-from .types import ImageRecord, Order, Prompt, Role, Score, Verdict
+from .types import AbstentionRecord, ImageRecord, Order, Prompt, Role, Score, Verdict
 
 __all__ = ["Pair", "Work", "generation", "image_pairs", "judging", "read_prompts", "scoring"]
 
 ROLES: tuple[Role, Role] = ("original", "wide_spectrum")
 ORDERS: tuple[Order, Order] = ("first", "second")
 
-Rewards: TypeAlias = dict[tuple[str, str], dict[str, float]]
-"""(image_id, prompt_id) → reward model → score."""
+Rewards: TypeAlias = dict[tuple[str, str, Role], dict[str, float]]
+"""(image_id, prompt_id, image role) → reward model → score. Identical images differ in their role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,10 @@ def image_pairs(run: Path) -> list[Pair]:
     columns = ("prompt_id", "generator", "seed", "status", "image_id")
     for row in store.read(run, "images", columns).to_pylist():
         if row["status"] == "ok":
+            if row["prompt_id"] not in prompts:
+                raise RunFolderError(
+                    f"{run} lacks prompts of its images: run `widespectrum run {run}`, which restores them"
+                )
             prompt = prompts[row["prompt_id"]]
             key = (row["generator"], row["seed"], prompt.pair_id)
             found.setdefault(key, {})[prompt.role] = (prompt, row["image_id"])
@@ -184,7 +188,7 @@ def _score_records(label: str, pairs: Sequence[Pair], values: NDArray[np.float64
             prompt_id=pair.prompts[prompt_role].prompt_id,
             reward_model=label,
             value=float(values[row, i, j]),
-            truncated=False,
+            truncated=None,
         )
         for row, pair in enumerate(pairs)
         for i, image_role in enumerate(ROLES)
@@ -219,7 +223,8 @@ def _asks(pairs: Iterable[Pair], dimensions: Sequence[str]) -> Iterator[_Ask]:
 def judging(run: Path, label: str, judge: Judge) -> Work:
     """The verdicts that one judge still owes, in both orders, and its ratings of the dimensions of both images."""
     asks = {ask.key(label): ask for ask in _asks(image_pairs(run), judge.dimensions)}
-    todo = [asks[key] for key in store.missing(run, "verdicts", asks)]
+    passed = {(*key, "both") for key in store.keys(run, "abstentions")}
+    todo = [asks[key] for key in store.missing(run, "verdicts", asks) if key not in passed]
     reader, rewards, abstained = ImageReader(run), _rewards(run), Counter[str]()
 
     def make(batch: Sequence[_Ask]) -> None:
@@ -233,21 +238,38 @@ def judging(run: Path, label: str, judge: Judge) -> Work:
             if isinstance(answer, Abstention):
                 without.setdefault(ask, answer.reason)
             else:
-                _expect(0 <= answer.outcome <= 1, f"{label} gave the outcome {answer.outcome}; expected 0 to 1")
+                _expect(*_outcome_check(label, ask, answer))
                 given.setdefault(ask, {})[question.order] = answer
+        rows = [row for ask, by_order in given.items() if ask not in without for row in _verdicts(ask, label, by_order)]
+        store.append(run, "verdicts", rows)
+        store.append(run, "abstentions", [_abstention(ask, label, reason) for ask, reason in without.items()])
         abstained.update(without.values())
-        store.append(
-            run, "verdicts", [row for ask, by_order in given.items() for row in _verdicts(ask, label, by_order)]
-        )
 
     return Work(label, todo, sum(2 if ask.rival_id else 1 for ask in todo), make, abstained)
 
 
+def _outcome_check(label: str, ask: _Ask, answer: Answer) -> tuple[bool, str]:
+    if ask.rival_id:
+        return answer.outcome in (0, 0.5, 1), f"{label} gave the outcome {answer.outcome}; expected 0, 0.5 or 1"
+    return 0 <= answer.outcome <= 1, f"{label} gave the rating {answer.outcome}; expected 0 to 1"
+
+
+def _abstention(ask: _Ask, label: str, reason: str) -> AbstentionRecord:
+    return AbstentionRecord(
+        prompt_id=ask.prompt.prompt_id,
+        image_id=ask.image_id,
+        rival_id=ask.rival_id,
+        dimension=ask.dimension,
+        judge=label,
+        reason=reason,
+    )
+
+
 def _rewards(run: Path) -> Rewards:
     found: Rewards = {}
-    table = store.read(run, "scores", ("image_id", "prompt_id", "reward_model", "value"))
-    for image_id, prompt_id, model, value in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        found.setdefault((image_id, prompt_id), {})[model] = value
+    table = store.read(run, "scores", ("image_id", "prompt_id", "image_role", "reward_model", "value"))
+    for image_id, prompt_id, role, model, value in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        found.setdefault((image_id, prompt_id, role), {})[model] = value
     return found
 
 
@@ -256,7 +278,8 @@ def _questions(ask: _Ask, images: Mapping[str, Image], rewards: Rewards) -> Iter
     if not ask.rival_id:
         yield Question(prompt=prompt, image=image, dimension=ask.dimension)
         return
-    own, others = (rewards.get((image_id, prompt.prompt_id), {}) for image_id in (ask.image_id, ask.rival_id))
+    own = rewards.get((ask.image_id, prompt.prompt_id, "wide_spectrum"), {})
+    others = rewards.get((ask.rival_id, prompt.prompt_id, "original"), {})
     both = {model: (own[model], others[model]) for model in own if model in others}
     for order in ORDERS:
         rival = images[ask.rival_id]
@@ -266,8 +289,6 @@ def _questions(ask: _Ask, images: Mapping[str, Image], rewards: Rewards) -> Iter
 def _verdicts(ask: _Ask, label: str, answers: Mapping[Order, Answer]) -> Iterator[Verdict]:
     """The rows of one ask: with a rival one per order and their aggregate, where disagreement is a tie."""
     if ask.rival_id:
-        if len(answers) < len(ORDERS):
-            return
         agreed = answers["first"].outcome == answers["second"].outcome
         rationale = answers["first"].rationale if agreed else "the two orders disagree"
         answers = {**answers, "both": Answer(answers["first"].outcome if agreed else 0.5, rationale)}

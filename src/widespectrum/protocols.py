@@ -40,7 +40,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Abstention:
-    """A judge's answer when it cannot tell; not stored, shown as missing coverage."""
+    """A judge's answer when it cannot tell; stored, never asked again, and shown as missing coverage."""
 
     reason: str
 
@@ -72,9 +72,10 @@ class Answer:
 
 @runtime_checkable
 class Generator(Protocol):
-    """Makes images from prompts."""
+    """Makes images from prompts. `needs_images` says whether it starts from input images."""
 
     spec: ModelSpec
+    needs_images: bool
 
     def generate(
         self, prompts: Sequence[Prompt], *, seeds: Sequence[int], images: Sequence[Image] | None = None

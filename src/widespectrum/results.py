@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -11,32 +13,59 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from . import store
-from .columns import CELLS, pair_table, request_table
-from .config import RunConfig
+from . import __version__, store
+from .columns import CELLS, KEY, pair_table, pick_judge, request_table
+from .config import EvaluateConfig, RunConfig, read_run_file
 from .errors import InputError, RunFolderError
 from .functional import anti_aesthetic_adherence, reward_bias
-from .types import MetricResult
+from .types import MetricResult, digest
+from .vendor import functional_digest
 
-__all__ = ["NOTES_FILE", "evaluate", "read_notes", "read_results"]
+__all__ = ["Evaluation", "evaluate", "read_evaluation", "read_results"]
 
 REWARD_METRICS = ("delta_reward", "reward_after", "escape_rate", "polish_overlap", "wilcoxon_r", "wilcoxon_p")
 """Metrics of a generator that belong to one reward model; their name carries it: `delta_reward/hpsv3`."""
 
-NOTES_FILE = "results/notes.json"
+VERDICT_METRICS = ("accuracy", "f1", "f1_weighted", "auroc", "balanced_accuracy", "mcc", "always_wide_accuracy")
+"""Metrics of a reward model that rest on the pairs with verdict 1 or 0."""
 
 Naming = Callable[[str], str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What the results of a run rest on, and what is absent from them.
+
+    `inputs` is a digest of the run's tables and of how they were evaluated, `results` the sha256 of the results file;
+    `material` maps a reward model to a digest of the image pairs that it scored; `notes` say why estimates are absent
+    (model, subset, metric, reason).
+    """
+
+    inputs: str
+    results: str
+    functional_digest: str
+    benchmark_version: str
+    verdict_judge: str
+    seeds: list[int]
+    material: dict[str, str]
+    notes: list[dict[str, str]]
+
+    def __post_init__(self) -> None:
+        kinds = {"seeds": list, "material": dict, "notes": list}
+        for field in dataclasses.fields(self):
+            if not isinstance(getattr(self, field.name), kind := kinds.get(field.name, str)):
+                raise InputError(f"{field.name} must be a {kind.__name__}")
 
 
 class _Collector:
     """Gathers the flat dictionaries that `functional` returns as metric results, and their notes."""
 
-    def __init__(self, config: RunConfig) -> None:
-        self.level = config.evaluate.confidence_level
+    def __init__(self, config: EvaluateConfig) -> None:
+        self.level = config.confidence_level
         self.options: dict[str, Any] = {
-            "n_resamples": config.evaluate.n_resamples,
+            "n_resamples": config.n_resamples,
             "seed": 0,
-            "confidence_level": self.level,
+            "confidence_level": config.confidence_level,
         }
         self.results: list[MetricResult] = []
         self.notes: list[dict[str, str]] = []
@@ -44,8 +73,8 @@ class _Collector:
     def note(self, model: str, subset: str, metric: str, reason: str) -> None:
         self.notes.append({"model": model, "subset": subset, "metric": metric, "reason": reason})
 
-    def add(self, model: str, subset: str, values: Mapping[str, Any], n: int, name: Naming = str) -> None:
-        """Take every estimate of `values`; `name` gives the metric's name, an empty one leaves it out."""
+    def add(self, model: str, subset: str, values: Mapping[str, Any], rows: pd.DataFrame, name: Naming = str) -> None:
+        """Take every estimate of `values`, made from `rows`; `name` gives its name, an empty one leaves it out."""
         for key, value in values.items():
             is_estimate = isinstance(value, int | float) and not key.endswith(("_low", "_high"))
             if not is_estimate or not (metric := name(key)):
@@ -58,18 +87,41 @@ class _Collector:
                 ci_low=low,
                 ci_high=high,
                 level=self.level,
-                n=n,
+                n=_pairs_behind(key, rows),
                 subset=subset,
             )
             self.results.append(result)
         for key, reason in values.get("notes", {}).items():
             if metric := name(key):
                 self.note(model, subset, metric, reason)
+        for key, count in values.get("undefined_resamples", {}).items():
+            if metric := name(key):
+                reason = (
+                    f"{count} of {self.options['n_resamples']} resamples are undefined and left out of the interval"
+                )
+                self.note(model, subset, f"{metric}_ci", reason)
+
+
+def _pairs_behind(metric: str, rows: pd.DataFrame) -> int:
+    """How many prompt pairs of `rows` an estimate rests on."""
+    used = pd.Series(True, index=rows.index)
+    is_ok = rows["status"].isna() | (rows["status"] == "ok") if "status" in rows else used
+    if metric in VERDICT_METRICS:
+        used = rows["verdict"].isin([0.0, 1.0])
+    elif metric in ("success_rate", "mcnemar_p", "mcnemar_p_one_sided"):
+        used = (is_ok & rows["verdict"].notna()) | (rows["status"] == "refused")
+    elif metric in REWARD_METRICS:
+        used = is_ok & rows["r_ia_po"].notna()
+    elif metric in ("effect_gain", "content_preservation"):
+        used = is_ok & rows[f"{metric.partition('_')[0]}_ia"].notna()
+    elif metric.startswith(("delta_j", "wilcoxon_j")):
+        used = is_ok & rows["j_ia"].notna()
+    return int(rows.loc[used, "pair_id"].nunique())
 
 
 def _keys(rows: pd.DataFrame) -> dict[str, list[Any]]:
     """The cluster of each row, and what tells the rows of a cluster apart: pairs of one caption share it."""
-    columns = (rows[name] for name in ("pair_id", "generator", "image_seed"))
+    columns = (rows[name] for name in KEY)
     labels = [f"{pair} by {generator}, seed {seed}" for pair, generator, seed in zip(*columns, strict=True)]
     return {"prompt_id": rows["cluster"].tolist(), "image_seed": labels}
 
@@ -80,17 +132,14 @@ def _optional(column: pd.Series) -> list[Any] | None:
     return values if any(value is not None for value in values) else None
 
 
-def _pairs_in(rows: pd.DataFrame) -> int:
-    return int(rows["pair_id"].nunique())
-
-
 def _asks_for(rows: pd.DataFrame, dimension: str) -> pd.DataFrame:
     return rows[[dimension in names for names in rows["dimensions"]]]
 
 
 def _bias(out: _Collector, rows: pd.DataFrame, group: list[str] | None = None) -> dict[str, Any]:
     inputs: dict[str, Any] = {name: rows[name].to_numpy() for name in CELLS.values()} | _keys(rows)
-    return reward_bias(**inputs, verdict=_optional(rows["verdict"]), group=group, **out.options)
+    values = reward_bias(**inputs, verdict=_optional(rows["verdict"]), group=group, **out.options)
+    return values | {"coverage/verdict": values["coverage"]["verdict"]}
 
 
 def _add_reward_model(out: _Collector, model: str, rows: pd.DataFrame) -> None:
@@ -101,95 +150,155 @@ def _add_reward_model(out: _Collector, model: str, rows: pd.DataFrame) -> None:
             out.note(model, subset, "n_pairs", f"no pair is {subset}")
             continue
         values = _bias(out, chosen, group=chosen["generator"].tolist())
-        out.add(model, subset, values, _pairs_in(chosen))
-        out.add(model, f"{subset}/macro", values["macro"], _pairs_in(chosen))
+        out.add(model, subset, values, chosen)
+        out.add(model, f"{subset}/macro", values["macro"], chosen)
         for generator, block in values["by_group"].items():
-            out.add(
-                model, f"{subset}/generator={generator}", block, _pairs_in(chosen[chosen["generator"] == generator])
-            )
+            out.add(model, f"{subset}/generator={generator}", block, chosen[chosen["generator"] == generator])
         for dimension in sorted({name for names in chosen["dimensions"] for name in names}):
             part = _asks_for(chosen, dimension)
-            out.add(model, f"{subset}/dimension={dimension}", _bias(out, part), _pairs_in(part))
+            out.add(model, f"{subset}/dimension={dimension}", _bias(out, part), part)
 
 
 def _generator_inputs(rows: pd.DataFrame, suffix: str = "") -> dict[str, Any]:
-    columns: dict[str, Any] = {name: rows[name].tolist() for name in ("r_io_po", "r_ia_po")}
-    columns |= {name: _optional(rows[name]) for name in ("status", "verdict", "j_io", "j_ia")}
+    names = ("verdict", "effect_io", "effect_ia", "content_io", "content_ia", "j_io", "j_ia", "status")
+    columns: dict[str, Any] = {name: _optional(rows[name]) for name in names}
+    columns |= {name: _optional(rows[name]) or [None] * len(rows) for name in ("r_io_po", "r_ia_po")}
     return {f"{name}{suffix}": values for name, values in columns.items()}
 
 
-def _add_generator(
-    out: _Collector, generator: str, rows: pd.DataFrame, base: pd.DataFrame | None, name: Naming
-) -> None:
-    """One generator under one reward model, over all pairs and per dimension, against its base where it has one."""
-    inputs: dict[str, Any] = _generator_inputs(rows) | _keys(rows)
+def _adherence(out: _Collector, rows: pd.DataFrame, base: pd.DataFrame | None) -> dict[str, Any]:
+    inputs = _generator_inputs(rows) | _keys(rows)
     if all(rows["dimensions"]):
         inputs["dimensions"] = [list(names) for names in rows["dimensions"]]
     if base is not None:
         inputs |= _generator_inputs(base, "_base")
     values = anti_aesthetic_adherence(**inputs, **out.options)
-    out.add(generator, "all", values, _pairs_in(rows), name)
+    return values | {f"coverage/{name}": share for name, share in values["coverage"].items() if name != "status"}
+
+
+def _add_generator(
+    out: _Collector, generator: str, rows: pd.DataFrame, base: pd.DataFrame | None, name: Naming
+) -> None:
+    """One generator over all pairs and per dimension, against its base where it has one."""
+    values = _adherence(out, rows, base)
+    out.add(generator, "all", values, rows, name)
     for dimension, block in values.get("by_dimension", {}).items():
-        out.add(generator, f"dimension={dimension}", block, _pairs_in(_asks_for(rows, dimension)), name)
+        out.add(generator, f"dimension={dimension}", block, _asks_for(rows, dimension), name)
+
+
+def _of_no_reward_model(metric: str) -> str:
+    """The name of a metric that rests on no reward model, else empty."""
+    belongs = metric.removesuffix("_ci") in REWARD_METRICS or metric.startswith("coverage/r_")
+    return "" if belongs else metric
+
+
+def _of_reward_model(model: str) -> Naming:
+    def name(metric: str) -> str:
+        return f"{metric}/{model}" if not _of_no_reward_model(metric) else ""
+
+    return name
 
 
 def _base_rows(rows: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
-    """The base generator's rows in the order of `rows`; failed where it has none."""
+    """The base generator's rows in the order of `rows`; failed where it was not asked for them."""
     key = ["pair_id", "image_seed"]
-    base = rows[key].merge(base, on=key, how="left")
-    missing = base["r_ia_po"].isna()
-    if missing.any():
-        base["status"] = base["status"].where(base["status"].notna(), "ok").where(~missing, "failed")
-    return base
+    merged = rows[key].merge(base, on=key, how="left")
+    return merged.assign(status=merged["status"].fillna("failed")) if base["status"].notna().any() else merged
 
 
-def _add_generators(out: _Collector, model: str, requests: pd.DataFrame, bases: Mapping[str, str], first: bool) -> None:
-    """Every generator under one reward model; what depends on no reward model is taken with the first one only."""
-
-    def name(metric: str) -> str:
-        if metric.removesuffix("_ci") in REWARD_METRICS:
-            return f"{metric}/{model}"
-        return metric if first else ""
-
-    by_generator = dict(list(requests.groupby("generator")))
+def _add_generators(out: _Collector, table: pd.DataFrame, bases: Mapping[str, str], name: Naming) -> None:
+    """Every generator of `table`: requests with the scores of one reward model, or with none."""
+    by_generator = dict(list(table.groupby("generator")))
     for generator, rows in by_generator.items():
         base = _base_rows(rows, by_generator[bases[generator]]) if generator in bases else None
         _add_generator(out, generator, rows, base, name)
 
 
 def _check_bases(bases: Mapping[str, str], generators: set[str]) -> None:
-    for aligned, base in bases.items():
-        for generator in (aligned, base):
-            if generator not in generators:
-                known = ", ".join(sorted(generators))
-                raise InputError(f"[evaluate] bases names {generator!r}, which is no generator of this run: {known}")
+    for generator in dict.fromkeys(name for pair in bases.items() for name in pair):
+        if generator not in generators:
+            known = ", ".join(sorted(generators))
+            raise InputError(f"[evaluate] bases names {generator!r}, which is no generator of this run: {known}")
+
+
+def _material(rows: pd.DataFrame) -> str:
+    """A digest of the image pairs that a reward model scored."""
+    columns = [*KEY, "image_io", "image_ia", "prompt_pa"]
+    return digest(sorted(rows[columns].astype(str).to_numpy().tolist()))
+
+
+def _note_unchanged(out: _Collector, model: str, rows: pd.DataFrame) -> None:
+    unchanged = int(
+        (
+            (rows["image_io"] == rows["image_ia"]) & rows["generator"].isin(rows.loc[rows["controlled"], "generator"])
+        ).sum()
+    )
+    if unchanged:
+        out.note(model, "controlled", "n_pairs", f"{unchanged} pairs left out: the effect changed nothing in the image")
 
 
 def evaluate(run: Path, config: RunConfig) -> list[MetricResult]:
-    """Every metric of a run, written to `results/` with the reasons of what is absent."""
-    table = pair_table(run, config.evaluate.verdict_judge)
-    _check_bases(config.evaluate.bases, set(table["generator"]))
-    out = _Collector(config)
+    """Every metric of a run, written to `results/` with what it rests on and the reasons of what is absent."""
+    judge = pick_judge(run, config.evaluate.verdict_judge)
+    table = pair_table(run, judge)
+    requests = request_table(run, table, config.seeds, judge)
+    bases = config.evaluate.bases
+    _check_bases(bases, set(requests["generator"]))
+    out = _Collector(config.evaluate)
+    unscored = requests.assign(r_io_po=None, r_ia_po=None)
+    _add_generators(out, unscored, bases, _of_no_reward_model)
     by_model = dict(list(table.groupby("reward_model")))
-    for position, (model, rows) in enumerate(tqdm(by_model.items(), desc="evaluate", delay=2, leave=False)):
+    for model, rows in tqdm(by_model.items(), desc="evaluate", delay=2, leave=False):
         _add_reward_model(out, model, rows)
-        requests = request_table(run, rows, config.seeds)
-        _add_generators(out, model, requests, config.evaluate.bases, position == 0)
-    notes = json.dumps(out.notes, indent=1, ensure_ascii=False)
-    store.write_file(run / NOTES_FILE, (notes + "\n").encode())
-    store.replace(run, "results", out.results)
+        _note_unchanged(out, model, rows)
+        scored = requests.merge(rows[[*KEY, "r_io_po", "r_ia_po"]], on=KEY, how="left")
+        _add_generators(out, scored, bases, _of_reward_model(model))
+    path = store.replace(run, "results", out.results)
+    evaluation = Evaluation(
+        inputs=_inputs(run, config),
+        results=hashlib.sha256(path.read_bytes()).hexdigest(),
+        functional_digest=functional_digest(),
+        benchmark_version=__version__,
+        verdict_judge=judge,
+        seeds=list(config.seeds),
+        material={model: _material(rows) for model, rows in by_model.items()},
+        notes=out.notes,
+    )
+    text = json.dumps(dataclasses.asdict(evaluation), indent=1, ensure_ascii=False)
+    store.write_file(_evaluation_file(run), (text + "\n").encode())
     return out.results
 
 
+def _evaluation_file(run: Path) -> Path:
+    return run / "results" / "evaluation.json"
+
+
+def _inputs(run: Path, config: RunConfig) -> str:
+    """A digest of the tables (the name of a part carries its content's hash) and of how they are evaluated."""
+    tables = ("prompts", "images", "scores", "verdicts", "abstentions")
+    parts = [sorted(path.name for path in store.parts(run, table)) for table in tables]
+    return digest([parts, list(config.seeds), dataclasses.asdict(config.evaluate)])
+
+
+def read_evaluation(run: Path) -> Evaluation:
+    """What the results of a run rest on; RunFolderError where it has none, or tables have changed since."""
+    path = _evaluation_file(run)
+    again = f"run `widespectrum evaluate {run}`"
+    if not path.is_file():
+        raise RunFolderError(f"{run} holds no results: {again} first")
+    try:
+        evaluation = Evaluation(**json.loads(path.read_text(encoding="utf-8")))
+        found = hashlib.sha256((run / "results" / "results.parquet").read_bytes()).hexdigest()
+    except (OSError, ValueError, TypeError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}): {again} again") from error
+    if evaluation.results != found or evaluation.inputs != _inputs(run, read_run_file(run)):
+        raise RunFolderError(
+            f"the results of {run} are older than its tables or its [evaluate] settings: {again} again"
+        )
+    return evaluation
+
+
 def read_results(run: Path) -> pd.DataFrame:
-    """The metric results of a run, one row per estimate."""
-    results = store.read(run, "results").to_pandas()
-    if results.empty:
-        raise RunFolderError(f"{run} holds no results: run `widespectrum evaluate {run}` first")
-    return results
-
-
-def read_notes(run: Path) -> list[dict[str, str]]:
-    """Why estimates of a run are absent: model, subset, metric and reason."""
-    notes: list[dict[str, str]] = json.loads((run / NOTES_FILE).read_text(encoding="utf-8"))
-    return notes
+    """The metric results of a run, one row per estimate; RunFolderError as `read_evaluation`."""
+    read_evaluation(run)
+    return store.read(run, "results").to_pandas()

@@ -15,15 +15,27 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, store
-from .config import RunConfig
+from .config import RunConfig, read_run_file
 from .errors import InputError, RunFolderError
 from .types import ModelSpec, Prompt, RunManifest
 from .vendor import functional_digest
 
-__all__ = ["check_run", "finish", "locked", "open_run", "read_manifest", "register", "write_manifest"]
+__all__ = ["check_run", "finish", "locked", "open_run", "read_manifest", "register", "save_run_file", "write_manifest"]
 
 SCHEMA_VERSION = 1
-_PACKAGES = ("datasets", "matplotlib", "numpy", "pillow", "pyarrow", "scikit-image", "scipy", "torch", "transformers")
+_PACKAGES = (
+    "datasets",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "pillow",
+    "pyarrow",
+    "scikit-image",
+    "scikit-learn",
+    "scipy",
+    "torch",
+    "transformers",
+)
 
 
 def _refuse_foreign(run: Path) -> None:
@@ -85,7 +97,7 @@ def _packages() -> dict[str, str]:
 
 
 def _new_manifest(seed: int, datasets: Mapping[str, str]) -> RunManifest:
-    changes = _git("status", "--porcelain")
+    changes = _git("status", "--porcelain", "--untracked-files=no")
     return RunManifest(
         schema_version=SCHEMA_VERSION,
         benchmark_version=__version__,
@@ -126,9 +138,11 @@ def read_manifest(run: Path) -> RunManifest:
 def check_run(run: Path, config: RunConfig) -> RunManifest:
     """The manifest of `run`; RunFolderError where there is no run, or it was started with another run file."""
     manifest = read_manifest(run)
-    saved = run / "run.toml"
-    if saved.is_file() and saved.read_text(encoding="utf-8") != config.text:
-        raise RunFolderError(f"{run} holds a run of another run file ({saved}): choose another folder with --out")
+    if (run / "run.toml").is_file() and read_run_file(run).asks_for != config.asks_for:
+        raise RunFolderError(
+            f"{run} holds a run of another run file ({run / 'run.toml'}): choose another folder with --out. Only "
+            "[evaluate] and batch_size may change"
+        )
     return manifest
 
 
@@ -140,6 +154,11 @@ def _same_run(run: Path, config: RunConfig, datasets: Mapping[str, str]) -> None
         )
 
 
+def save_run_file(run: Path, config: RunConfig) -> None:
+    """Keep the run file with the run, as the user wrote it."""
+    store.write_file(run / "run.toml", config.text.encode())
+
+
 def open_run(run: Path, config: RunConfig, *, datasets: Mapping[str, str], prompts: Sequence[Prompt]) -> None:
     """Start a run folder, or check that the one there is the same run, so that it can go on.
 
@@ -147,7 +166,7 @@ def open_run(run: Path, config: RunConfig, *, datasets: Mapping[str, str], promp
     """
     if (run / "manifest.json").exists():
         _same_run(run, config, datasets)
-    store.write_file(run / "run.toml", config.text.encode())
+    save_run_file(run, config)
     if not (run / "manifest.json").exists():
         write_manifest(run, _new_manifest(config.seeds[0], datasets))
     todo = set(store.missing(run, "prompts", [(prompt.pair_id, prompt.role) for prompt in prompts]))

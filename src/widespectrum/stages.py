@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
 
-from . import pipeline, runs, store
-from .config import ModelChoice, RunConfig
+from . import pipeline, runs
+from .config import ModelChoice, RunConfig, parse_model
 from .engine import local
 from .errors import InputError
 from .generators import GENERATORS
@@ -22,7 +22,18 @@ from .protocols import Generator, Judge, RewardModel
 from .registry import label, load
 from .rewards import REWARD_MODELS
 
-__all__ = ["Models", "finished", "generate", "judge", "load_models", "prompt_set_of", "register", "score", "start"]
+__all__ = [
+    "Models",
+    "check_images",
+    "finished",
+    "generate",
+    "judge",
+    "load_models",
+    "prompt_set_of",
+    "register",
+    "score",
+    "start",
+]
 
 Say = Callable[[str], None]
 
@@ -39,21 +50,36 @@ class Models:
 def _load(kind: str, table: Mapping[str, Any], choices: Sequence[ModelChoice]) -> dict[str, Any]:
     models: dict[str, Any] = {}
     for choice in choices:
-        model, name = load(kind, table, choice.name, choice.options), label(choice.name, choice.options)
+        try:
+            model, name = load(kind, table, choice.name, choice.options), label(choice.name, choice.options)
+        except InputError as error:
+            raise type(error)(f"{choice.where}{error}") from error
         twin = next((other for other in models if other == name or models[other].spec.key == model.spec.key), None)
         if twin is not None:
-            raise InputError(f"{kind} {name} is the same as {twin}: delete one")
+            raise InputError(f"{choice.where}{kind} {name} is the same as {twin}: delete one")
         models[name] = model
     return models
 
 
-def load_models(config: RunConfig) -> Models:
-    """Every model of the run file; an unknown name, a missing extra or a wrong option is an InputError."""
-    return Models(
+def load_models(config: RunConfig, scored_by: Iterable[str] = ()) -> Models:
+    """Every model of the run file; an unknown name, a missing extra or a wrong option is an InputError.
+
+    `scored_by` names the reward models whose scores the run holds beside those of the run file.
+    """
+    models = Models(
         generators=_load("generator", GENERATORS, config.generators),
         reward_models=_load("reward model", REWARD_MODELS, config.reward_models),
         judges=_load("judge", JUDGES, config.judges),
     )
+    known = [*models.reward_models, *scored_by]
+    for choice, judge in zip(config.judges, models.judges.values(), strict=True):
+        if judge.spec.adapter == "rule" and judge.spec.params["reward_model"] not in known:
+            wanted = judge.spec.params["reward_model"]
+            raise InputError(
+                f"{choice.where}judge 'rule' needs the scores of {wanted!r}, which this run does not ask for; it has: "
+                f"{', '.join(known) or 'no reward model'}"
+            )
+    return models
 
 
 def prompt_set_of(config: RunConfig) -> PromptSet:
@@ -66,6 +92,16 @@ def prompt_set_of(config: RunConfig) -> PromptSet:
     if not choice.set:
         raise InputError(f"{config.source}: no prompts: add a table [prompts] with 'set' or 'file'")
     return load_prompt_set(choice.set, photos=choice.photos, captions=choice.captions)
+
+
+def check_images(models: Models, prompt_set: PromptSet) -> None:
+    """InputError where a generator starts from photographs and the prompts have none."""
+    for name, generator in models.generators.items():
+        if generator.needs_images and not prompt_set.photographs:
+            raise InputError(
+                f"generator {name!r} starts from photographs and the prompts of {prompt_set.name!r} have none: use a "
+                "prompt set with photographs, or a generator that starts from text"
+            )
 
 
 def start(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet) -> None:
@@ -81,18 +117,31 @@ def register(run: Path, models: Models) -> None:
             runs.register(run, kind, name, model.spec)
 
 
-def finished(run: Path, config: RunConfig, models: Models) -> bool:
-    """Whether nothing that the run file asks for is left to do.
+def _all_models(run: Path, config: RunConfig, models: Models) -> Models:
+    """`models` and those that the manifest holds beside them."""
+    specs = runs.read_manifest(run).specs
+    extra: dict[str, Any] = {
+        kind: tuple(parse_model(name) for name in specs.get(kind, {}) if name not in getattr(models, kind))
+        for kind in ("generators", "reward_models", "judges")
+    }
+    others = load_models(replace(config, **extra), specs.get("reward_models", {}))
+    return Models(
+        generators={**models.generators, **others.generators},
+        reward_models={**models.reward_models, **others.reward_models},
+        judges={**models.judges, **others.judges},
+    )
 
-    A judge that has answered anything counts as done: what it abstained on stays open for ever.
-    """
-    images = [
+
+def finished(run: Path, config: RunConfig, models: Models) -> bool:
+    """Whether nothing is left to do, neither of the run file nor of what was added to the run later."""
+    everything = _all_models(run, config, models)
+    works = [
         pipeline.generation(run, name, generator, seeds=config.seeds, open_input=None)
-        for name, generator in models.generators.items()
+        for name, generator in everything.generators.items()
     ]
-    scores = [pipeline.scoring(run, name, model) for name, model in models.reward_models.items()]
-    heard = set(store.read(run, "verdicts", ("judge",))["judge"].to_pylist())
-    return not any(work.rows for work in (*images, *scores)) and set(models.judges) <= heard
+    works += [pipeline.scoring(run, name, model) for name, model in everything.reward_models.items()]
+    works += [pipeline.judging(run, name, model) for name, model in everything.judges.items()]
+    return not any(work.items for work in works)
 
 
 def _work_off(stage: str, works: Sequence[Work], batch_size: int, say: Say) -> list[str]:

@@ -84,6 +84,14 @@ SCHEMAS = {
         ("order", _STRING),
         ("rationale", _STRING),
     ),
+    "abstentions": _schema(
+        ("prompt_id", _STRING),
+        ("image_id", _STRING),
+        ("rival_id", _STRING),
+        ("dimension", _STRING),
+        ("judge", _STRING),
+        ("reason", _STRING),
+    ),
     "results": _schema(
         ("metric", _STRING),
         ("model", _STRING),
@@ -103,6 +111,7 @@ KEYS = {
     "images": ("prompt_id", "generator", "seed"),
     "scores": ("pair_id", "generator", "image_seed", "image_role", "prompt_role", "reward_model"),
     "verdicts": ("prompt_id", "image_id", "rival_id", "dimension", "judge", "order"),
+    "abstentions": ("prompt_id", "image_id", "rival_id", "dimension", "judge"),
     "results": ("metric", "model", "subset"),
 }
 """The columns in which no two rows of a table agree."""
@@ -118,20 +127,27 @@ def parts(run: Path, table: str) -> list[Path]:
     return sorted((run / table).glob("part-*.parquet"))
 
 
+def _sync_folder(folder: Path) -> None:
+    """Make what was created or renamed in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write `path` so that after a crash the old or the new content is there, never a piece."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sync_folder(path.parent.parent)
     temporary = path.with_name(f".tmp-{path.name}")
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _sync_folder(path.parent)
 
 
 def _encode(table: str, rows: Sequence[Any] | pa.Table, payload: Sequence[Any] | None) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from . import store
-from .results import read_results
+from .columns import effect_strength
+from .results import read_evaluation, read_results
 from .runs import read_manifest
 from .types import ModelSpec
 
@@ -23,10 +25,20 @@ REWARD_MODEL_COLUMNS = {
     "accuracy_under_wide_spectrum": "right, p_a",
     "both_ways_accuracy": "right both ways",
 }
-GENERATOR_COLUMNS = {"success_rate": "success", "refusal_rate": "refused", "delta_j_selected": "ΔJ selected"}
+GENERATOR_COLUMNS = {
+    "success_rate": "success",
+    "coverage/verdict": "judged",
+    "refusal_rate": "refused",
+    "failure_rate": "failed",
+    "delta_j_selected": "ΔJ selected",
+}
 REWARD_METRICS = ("delta_reward", "reward_after")
 REWARD_MODELS_ABREAST = 3
 """Up to so many reward models the terminal has room for their figures of each generator."""
+
+LEGEND = """\
+Q: preference for the wide-spectrum image whatever the prompt. X: what asking for it moves the preference toward it.
+right: the higher score goes to the image that the prompt asked for. –: not given, for the reason in the report."""
 
 FEW_CAPTIONS = 30
 """Below this many distinct captions a bootstrap over captions shows how intervals are made, not how wide they are."""
@@ -89,32 +101,37 @@ def _rows(results: pd.DataFrame, subset: str, columns: Sequence[str], models: Se
 
 
 def cautions(run: Path) -> list[str]:
-    """What a reader of this run's figures must know: few captions, a judge that measures what the generator did."""
+    """What a reader of this run's figures must know before trusting them."""
+    manifest, judge = read_manifest(run), read_evaluation(run).verdict_judge
     prompts = store.read(run, "prompts", ("role", "text")).to_pandas()
     captions = prompts.loc[prompts["role"] == "original", "text"].nunique()
-    specs = read_manifest(run).specs
-    adapters = {kind: {ModelSpec.parse(text).adapter for text in table.values()} for kind, table in specs.items()}
+    generators = [ModelSpec.parse(text) for text in manifest.specs["generators"].values()]
+    spec = ModelSpec.parse(manifest.specs["judges"][judge]) if judge else None
     found = []
+    if manifest.status != "complete":
+        found.append(f"This run is not finished; what is missing counts as failed. To go on: widespectrum run {run}")
     if 0 < captions < FEW_CAPTIONS:
-        found.append(f"{captions} plain captions are an illustration, not a sample: the intervals merely illustrate.")
-    if "photo-effects" in adapters.get("generators", ()) and "pixel" in adapters.get("judges", ()):
         found.append(
-            "The pixel judge measures what photo-effects changes: its verdicts on these images are circular and say "
-            "nothing about a generator."
+            f"{captions} plain captions cannot stand for any population: the intervals merely illustrate how figures "
+            "are reported, they support no conclusion."
         )
+    if spec and spec.adapter == "pixel" and any(effect_strength(generator) is not None for generator in generators):
+        found.append(
+            "Judging photo-effects with the pixel judge is circular: the judge measures the very properties that the "
+            "generator changes, so its verdicts show that the machinery works and nothing more."
+        )
+    if spec and spec.adapter == "rule":
+        model = spec.params["reward_model"]
+        found.append(f"The rule judge repeats the scores of {model}: agreement of {model} with it says nothing.")
     return found
-
-
-def _models_with(results: pd.DataFrame, metric: str) -> list[str]:
-    return list(dict.fromkeys(results.loc[results["metric"].str.fullmatch(metric), "model"]))
 
 
 def headline(run: Path) -> str:
     """The tables of a run: reward models, then generators."""
     results = read_results(run)
     subset = headline_subset(results)
-    reward_models = _models_with(results, "image_prior")
-    generators = _models_with(results, "reward_after/.*")
+    reward_models = list(dict.fromkeys(results.loc[results["metric"] == "image_prior", "model"]))
+    generators = [model for model in dict.fromkeys(results["model"]) if model not in reward_models]
     columns = {metric: title for metric, title in GENERATOR_COLUMNS.items() if (results["metric"] == metric).any()}
     if len(reward_models) <= REWARD_MODELS_ABREAST:
         columns |= {f"{metric}/{model}": f"{metric}/{model}" for model in reward_models for metric in REWARD_METRICS}
@@ -128,7 +145,9 @@ def headline(run: Path) -> str:
             f"\nGenerators; {level} intervals",
             text_table(["generator", *columns.values()], adherence),
             "",
-            *cautions(run),
+            LEGEND,
+            "",
+            *(textwrap.fill(caution, 120) for caution in cautions(run)),
         ]
     )
 

@@ -20,6 +20,7 @@ from .errors import InputError
 __all__ = [
     "DIMENSIONS",
     "OPTIONAL_DIMENSIONS",
+    "AbstentionRecord",
     "ImageRecord",
     "ImageStatus",
     "MetricResult",
@@ -220,7 +221,10 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """The reward of one image under one prompt; higher is better, on the reward model's own scale."""
+    """The reward of one image under one prompt; higher is better, on the reward model's own scale.
+
+    `truncated` says whether the prompt was too long for the reward model's text encoder; None where nobody knows.
+    """
 
     pair_id: str
     generator: str
@@ -231,7 +235,7 @@ class Score:
     prompt_id: str
     reward_model: str
     value: float
-    truncated: bool
+    truncated: bool | None
 
     def __post_init__(self) -> None:
         _require_choice("image_role", self.image_role, Role)
@@ -269,9 +273,29 @@ class Verdict:
             f"verdict of {self.judge!r} on prompt {self.prompt_id!r}: outcome must be in [0, 1]; got {self.outcome}",
         )
         _require(
+            not self.rival_id or self.outcome in (0.0, 0.5, 1.0),
+            f"verdict of {self.judge!r} on prompt {self.prompt_id!r}: against a rival the outcome is 0, 0.5 or 1; "
+            f"got {self.outcome}",
+        )
+        _require(
             bool(self.rival_id) or self.order == "both",
             f"verdict of {self.judge!r}: an image without a rival has order 'both'; got {self.order!r}",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbstentionRecord:
+    """A question that a judge could not answer, with its reason: no verdict, and not asked again."""
+
+    prompt_id: str
+    image_id: str
+    rival_id: str
+    dimension: str
+    judge: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        _require(bool(self.reason), f"{self.judge!r} abstained on prompt {self.prompt_id!r} without a reason")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,7 +343,10 @@ class RunManifest:
 
     def __post_init__(self) -> None:
         _require_choice("status", self.status, RunStatus)
+        for name in ("datasets", "specs", "packages"):
+            _require(isinstance(getattr(self, name), Mapping), f"the manifest's {name} must be a table of names")
         for kind, table in self.specs.items():
+            _require(isinstance(table, Mapping), f"the manifest's {kind} must be a table of names")
             for label, text in table.items():
                 _require(bool(label), f"the manifest holds a {kind} without a label: {text!r}")
                 ModelSpec.parse(text)

@@ -98,6 +98,17 @@ def test_generators(name: str) -> None:
     assert generator.generate([], seeds=[], images=[]) == []
 
 
+@pytest.mark.parametrize("name", GENERATORS)
+def test_generators_say_whether_they_need_images(name: str) -> None:
+    generator = available("generator", name)
+    assert type(generator.needs_images) is bool
+    if generator.needs_images:
+        with pytest.raises(InputError, match=name):
+            generator.generate(PROMPTS, seeds=[0] * len(PROMPTS))
+    else:
+        assert len(generator.generate(PROMPTS, seeds=[0] * len(PROMPTS))) == len(PROMPTS)
+
+
 @pytest.mark.parametrize("name", REWARD_MODELS)
 def test_reward_models(name: str) -> None:
     model = available("reward model", name)

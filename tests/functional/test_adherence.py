@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from widespectrum import types
-from widespectrum.functional import DIMENSIONS, anti_aesthetic_adherence, mcnemar_exact, wilcoxon_signed_rank
+from widespectrum.functional import (
+    DIMENSIONS,
+    anti_aesthetic_adherence,
+    mcnemar_exact,
+    wilcoxon_signed_rank,
+    wilson_interval,
+)
 from widespectrum.functional._adherence_rows import ALL_DIMENSIONS
 
 ESTIMATES = [
@@ -109,13 +115,18 @@ def test_a_generator_that_ignores_the_prompt_stays_in_its_default():
     assert result["polish_overlap"] == 1
 
 
+@pytest.mark.parametrize(("default", "rate"), [([5.0] * 20, 0), ([1.0] * 5 + [2.0] * 15, 0), (range(4), 0.25)])
+def test_an_equal_default_escapes_less_where_rewards_tie(default, rate):
+    assert anti_aesthetic_adherence(list(default), list(default), n_resamples=5)["escape_rate"] == rate
+
+
 def test_a_generator_that_leaves_its_default_escapes_wholly():
     r = np.random.default_rng(0).normal(size=300)
     result = anti_aesthetic_adherence(r, r - 100, verdict=np.ones(300))
     assert (result["escape_rate"], result["polish_overlap"], result["success_rate"]) == (1, 0, 1)
 
 
-def test_refused_and_failed_rows_are_no_success_and_have_no_rewards():
+def test_a_refused_row_is_no_success_and_a_failed_row_is_no_result():
     result = anti_aesthetic_adherence(
         [4.0, 6.0, None, float("nan")],
         [3.0, 1.0, None, 7.0],
@@ -125,7 +136,10 @@ def test_refused_and_failed_rows_are_no_success_and_have_no_rewards():
         effect_ia=[50, 70, 0, 0],
         n_resamples=50,
     )
-    assert (result["success_rate"], result["refusal_rate"], result["failure_rate"]) == (0.5, 0.25, 0.25)
+    assert (result["refusal_rate"], result["failure_rate"]) == (0.25, 0.25)
+    assert result["success_rate"] == pytest.approx(2 / 3)
+    ends = result["success_rate_wilson_low"], result["success_rate_wilson_high"]
+    assert ends == pytest.approx(wilson_interval(2, 3))
     assert (result["delta_reward"], result["reward_after"], result["effect_gain"]) == (-3, 2, 60)
     assert result["coverage"]["r_ia_po"] == 0.5
     assert result["n_pairs"] == 4
@@ -137,6 +151,53 @@ def test_a_generator_that_refuses_everything_has_rates_alone():
     for name in ("delta_reward", "reward_after", "escape_rate", "polish_overlap"):
         assert name not in result
         assert "no row has" in result["notes"][name]
+
+
+def test_a_generator_whose_calls_all_failed_has_no_success_rate():
+    result = anti_aesthetic_adherence([1.0, 2.0], [0.0, 1.0], status=["failed"] * 2, verdict=[1, 0])
+    assert (result["failure_rate"], result["refusal_rate"], result["n_pairs"]) == (1, 0, 2)
+    assert not {"success_rate", "delta_reward"} & set(result)
+    assert result["notes"]["success_rate"] == "not given: no row has verdict"
+
+
+def test_a_failed_row_of_either_generator_is_left_out_of_the_tests():
+    data = study(12)
+    data["status"] = ["failed"] + ["ok"] * 11
+    data["status_base"] = ["ok", "failed"] + ["ok"] * 10
+    result = anti_aesthetic_adherence(**data)
+    kept = slice(2, None)
+    assert result["mcnemar_p"] == mcnemar_exact(data["verdict"][kept] == 1, data["verdict_base"][kept] == 1).p
+    assert result["wilcoxon_r"] == wilcoxon_signed_rank(data["r_ia_po"][kept], data["r_ia_po_base"][kept]).r
+
+
+def test_a_missing_reward_is_left_out_of_the_reward_figures_alone():
+    result = anti_aesthetic_adherence(
+        [9.0, None, 7.0, 9.0],
+        [2.0, 9.0, None, 4.0],
+        verdict=[1, 1, 1, 0],
+        r_io_po_base=[None] * 4,
+        r_ia_po_base=[5.0, 6.0, 7.0, None],
+        verdict_base=[0, 0, 1, 0],
+        n_resamples=50,
+    )
+    assert (result["delta_reward"], result["reward_after"], result["success_rate"]) == (-6, 5, 0.75)
+    assert (result["escape_rate"], result["polish_overlap"]) == (1, 0)
+    assert (result["coverage"]["r_io_po"], result["coverage"]["r_ia_po"]) == (0.75, 0.75)
+    assert (result["wilcoxon_r"], result["wilcoxon_p"]) == wilcoxon_signed_rank([2.0, 9.0], [5.0, 6.0])
+    assert result["mcnemar_p"] == 0.5
+    assert (result["base"]["reward_after"], result["base"]["coverage"]["r_io_po"]) == (6, 0)
+
+
+def test_without_any_reward_the_verdicts_still_count():
+    data = study(40)
+    rewards = {name: [None] * 40 for name in data if name.startswith("r_")}
+    whole, bare = anti_aesthetic_adherence(**data), anti_aesthetic_adherence(**data | rewards)
+    of_rewards = ("delta_reward", "reward_after", "escape_rate", "polish_overlap", "wilcoxon_r", "wilcoxon_p")
+    for name in of_rewards:
+        assert "no row has" in bare["notes"][name]
+        assert "no row has" in bare["by_dimension"]["clarity"]["notes"][name]
+    kept = {name for name in numbers(whole) if not name.startswith(of_rewards)}
+    assert numbers(bare) == {name: whole[name] for name in kept}
 
 
 def test_what_is_not_given_is_absent_and_named():

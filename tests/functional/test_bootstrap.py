@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from widespectrum.functional import reward_bias, wilson_interval
+from widespectrum.functional import cluster_means, reward_bias, wilson_interval
 from widespectrum.functional._bootstrap import (
     cluster_sums,
     cluster_weights,
@@ -77,6 +77,37 @@ def test_interval_of_a_standardised_mean_agrees_with_scipy():
     margin = 0.1 * oracle.standard_error
     assert result["image_prior_standardised_ci_low"] == pytest.approx(oracle.confidence_interval.low, abs=margin)
     assert result["image_prior_standardised_ci_high"] == pytest.approx(oracle.confidence_interval.high, abs=margin)
+
+
+def test_cluster_means_are_those_of_the_metrics():
+    rng = np.random.default_rng(6)
+    values, prompt, seed = rng.normal(size=(60, 2)), np.arange(60) % 20, np.arange(60)
+    means = cluster_means(values, prompt, n_resamples=300, seed=4, confidence_level=0.9)
+    np.testing.assert_allclose(means.mean, values.mean(axis=0))
+    for k, changes in enumerate(values.T):
+        zero, options = np.zeros(60), {"n_resamples": 300, "seed": 4, "confidence_level": 0.9}
+        result = reward_bias(zero, zero, changes, changes, prompt_id=prompt, image_seed=seed, **options)
+        expected = result["image_prior_ci_low"], result["image_prior_ci_high"]
+        assert (means.low[k], means.high[k]) == pytest.approx(expected)
+
+
+def test_cluster_means_of_one_cluster_have_no_interval():
+    means = cluster_means(np.array([[1.0], [3.0]]), ["a", "a"])
+    assert (means.mean[0], np.isnan(means.low[0]), np.isnan(means.high[0])) == (2, True, True)
+
+
+@pytest.mark.parametrize(
+    ("values", "clusters", "sentence"),
+    [
+        (np.zeros(3), ["a", "b", "c"], r"values: .*rows and columns, got shape \(3,\)"),
+        (np.zeros((0, 2)), [], r"got shape \(0, 2\)"),
+        (np.array([[1.0, 2.0], [1.0, np.nan]]), ["a", "b"], r"values, column 1, row 1 .*got nan"),
+        (np.zeros((2, 1)), ["a"], r"clusters: expected 2 rows"),
+    ],
+)
+def test_cluster_means_names_what_is_wrong(values, clusters, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        cluster_means(values, clusters)
 
 
 def test_clusters_widen_the_interval_of_correlated_rows():

@@ -57,8 +57,9 @@ def test_no_rows_is_an_error(empty):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"r_ia_po": [0.0, None, 1.0]}, r"r_ia_po, row 1 .*got None"),
-        ({"r_ia_po": [0.0, None, 1.0], "status": ["ok", "ok", "failed"]}, r"r_ia_po, row 1 .*got None"),
+        ({"r_ia_po": [None, float("nan"), 1.0]}, r"r_ia_po, row 1 .*got nan"),
+        ({"r_io_po_base": np.array([0.0, 1.0, -np.inf])}, r"r_io_po_base, row 2 .*got -inf"),
+        ({"r_ia_po": [float("nan")] * 3, "status": ["failed", "ok", "ok"]}, r"r_ia_po, row 1 .*got nan"),
         ({"status": ["ok", "lost", "ok"]}, r"status, row 1 .*one of ok, refused, failed, got 'lost'"),
         ({"effect_ia": [1, 2, 101]}, r"effect_ia, row 2 .*from 0 to 100, or None, got 101"),
         ({"content_io_base": [-1, 2, 3]}, r"content_io_base, row 0 .*got -1"),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from widespectrum.functional import delong_interval, reward_bias
+from widespectrum.functional import delong_interval, prior_and_match, reward_bias
 
 NAMES = ("r_io_po", "r_io_pa", "r_ia_po", "r_ia_pa")
 ESTIMATES = [
@@ -56,6 +56,18 @@ def test_public_names_are_all_there_and_no_others():
     assert list(result["by_group"]) == [0, 1, 2]
     assert set(result["by_group"][1]) >= {"image_prior", "auroc_ci_low", "accuracy_wilson_low", "n_pairs", "notes"}
     assert set(result["macro"]) >= {"image_prior_ci_low", "prior_over_match", "auroc", "n_groups"}
+
+
+def test_prior_and_match_make_up_the_differences_and_have_the_metrics_means():
+    cells = np.random.default_rng(5).normal(size=(4, 40))
+    prior, match = prior_and_match(*cells)
+    io_po, io_pa, ia_po, ia_pa = cells
+    np.testing.assert_allclose(prior + match, ia_pa - io_pa)
+    np.testing.assert_allclose(prior - match, ia_po - io_po)
+    result = reward_bias(*cells, n_resamples=5)
+    assert (result["image_prior"], result["prompt_match"]) == pytest.approx((prior.mean(), match.mean()))
+    with pytest.raises(ValueError, match=r"r_ia_po, row 1 .*got None"):
+        prior_and_match([1.0, 2.0], [1.0, 2.0], [1.0, None], [1.0, 2.0])
 
 
 def test_a_prompt_blind_model_has_no_match_and_is_never_right_both_ways():

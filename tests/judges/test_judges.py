@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
+from widespectrum.errors import ModelError
 from widespectrum.generators import load_generator
 from widespectrum.judges.pixel import PixelJudge, rate
 from widespectrum.judges.rule import RuleJudge
@@ -85,13 +86,15 @@ def test_rule_follows_the_rewards() -> None:
     assert [verdict(2, 1), verdict(1, 2), verdict(1, 1)] == [1, 0, 0.5]
 
 
-def test_rule_abstains_without_both_scores_or_a_rival() -> None:
-    rewards = {"sharpness": (1.0, 2.0)}
-    questions = [
-        Question(prompt=wide("clarity"), image=flat(1), rival=flat(2), rewards=rewards),
-        Question(prompt=wide("clarity"), image=flat(1), rewards=rewards),
-    ]
-    missing, alone = RuleJudge().judge(questions)
-    assert missing == Abstention("the reward model 'oracle' did not score both images")
-    assert isinstance(alone, Abstention)
-    assert RuleJudge(reward_model="sharpness").judge(questions)[0].outcome == 0
+def test_rule_abstains_without_a_rival() -> None:
+    alone = Question(prompt=wide("clarity"), image=flat(1), rewards={"oracle": (1.0, 2.0)})
+    (answer,) = RuleJudge().judge([alone])
+    assert isinstance(answer, Abstention)
+
+
+def test_rule_waits_for_scores_that_are_missing() -> None:
+    """A stored abstention would hide that the scores came later."""
+    question = Question(prompt=wide("clarity"), image=flat(1), rival=flat(2), rewards={"sharpness": (1.0, 2.0)})
+    with pytest.raises(ModelError, match="no scores of oracle for pair p: score it first, then judge again"):
+        RuleJudge().judge([question])
+    assert RuleJudge(reward_model="sharpness").judge([question])[0].outcome == 0

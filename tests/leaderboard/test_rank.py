@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,14 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from widespectrum import store
-from widespectrum.errors import InputError
-from widespectrum.types import MetricResult
+from widespectrum.config import read_run_file
+from widespectrum.errors import InputError, RunFolderError
+from widespectrum.results import _inputs
+from widespectrum.types import MetricResult, Prompt
 
 RANK = Path(__file__).resolve().parents[2] / "leaderboard" / "rank.py"
 SPECS = {
     "generators": {"plain": "folder:plain@v1", "vivid": "folder:vivid@v1", "bleak": "folder:bleak@v1"},
     "reward_models": {"taste": "weightless:taste@v1", "oracle": "weightless:oracle@v1"},
-    "judges": {"rule": "rule:rule@v1"},
+    "judges": {"rule": "rule:rule@v1", "pixel": "pixel:pixel@v1"},
 }
 
 
@@ -52,7 +55,10 @@ def result(model: str, metric: str, value: float, half_width: float = math.nan, 
     )
 
 
-def write_run(folder: Path, results: Iterable[MetricResult], **changes: Any) -> Path:
+def write_run(
+    folder: Path, results: Iterable[MetricResult], evaluation: Mapping[str, Any] | None = None, **changes: Any
+) -> Path:
+    """A finished run with these results, as `evaluate` would leave it; `changes` are made to its manifest."""
     manifest = {
         "schema_version": 1,
         "benchmark_version": "0.1.0",
@@ -67,8 +73,21 @@ def write_run(folder: Path, results: Iterable[MetricResult], **changes: Any) -> 
         "status": "complete",
         **changes,
     }
-    store.replace(folder, "results", list(results))
+    path = store.replace(folder, "results", list(results))
+    (folder / "run.toml").write_text("[evaluate]\n", encoding="utf-8")
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    rests_on = {
+        "inputs": _inputs(folder, read_run_file(folder)),
+        "results": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "functional_digest": "f" * 64,
+        "benchmark_version": "0.1.0",
+        "verdict_judge": "rule",
+        "seeds": [0],
+        "material": {"taste": "1" * 64, "oracle": "1" * 64},
+        "notes": [],
+        **(evaluation or {}),
+    }
+    (folder / "results" / "evaluation.json").write_text(json.dumps(rests_on), encoding="utf-8")
     return folder
 
 
@@ -191,29 +210,49 @@ def test_reward_models_are_listed_by_their_most_trustworthy_subset(
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("evaluation", "changes"),
     [
-        {"datasets": {"prompts": "v2"}},
-        {"benchmark_version": "0.2.0"},
-        {"specs": {**SPECS, "judges": {"rule": "rule:rule@v2"}}},
+        ({}, {"datasets": {"prompts": "v2"}}),
+        ({}, {"specs": {**SPECS, "judges": {"rule": "rule:rule@v2"}}}),
+        ({"verdict_judge": "pixel"}, {}),
+        ({"verdict_judge": ""}, {}),
+        ({"benchmark_version": "0.2.0"}, {}),
+        ({"functional_digest": "e" * 64}, {}),
+        ({"seeds": [0, 1]}, {}),
     ],
 )
 def test_runs_on_other_material_are_not_compared(
-    rank: Callable[..., pa.Table], tmp_path: Path, changes: dict[str, Any]
+    rank: Callable[..., pa.Table], tmp_path: Path, evaluation: dict[str, Any], changes: dict[str, Any]
 ) -> None:
     first = write_run(tmp_path / "first", successes(plain=(0.9, 0.01)))
-    second = write_run(tmp_path / "second", successes(vivid=(0.1, 0.01)), **changes)
+    second = write_run(tmp_path / "second", successes(vivid=(0.1, 0.01)), evaluation, **changes)
     assert places(rank([first, second], out=tmp_path / "out")) == {"plain": (1, 1, 1), "vivid": (1, 1, 1)}
     page = (tmp_path / "out" / "ranking.md").read_text(encoding="utf-8")
     assert "- Set 1: benchmark" in page and "- Set 2: benchmark" in page
-    same = write_run(tmp_path / "third", successes(vivid=(0.1, 0.01)))
-    assert places(rank([first, same], out=tmp_path / "out")) == {"plain": (1, 1, 1), "vivid": (2, 2, 2)}
 
 
-def test_reward_models_that_saw_other_images_are_not_compared(rank: Callable[..., pa.Table], tmp_path: Path) -> None:
-    first = write_run(tmp_path / "first", [result("taste", "both_ways_accuracy", 0.9, 0.01)])
-    second = write_run(tmp_path / "second", [result("oracle", "both_ways_accuracy", 0.1, 0.01)], seed=1)
-    table = rank([first, second], out=tmp_path / "out")
+def test_generators_are_compared_whatever_else_their_runs_hold(rank: Callable[..., pa.Table], tmp_path: Path) -> None:
+    """Other generators, other judges beside the one whose verdicts count, and other reward models change nothing."""
+    specs = {
+        "generators": {"vivid": "folder:vivid@v1"},
+        "reward_models": {},
+        "judges": {"mine": SPECS["judges"]["rule"], "x": "pixel:pixel@v9"},
+    }
+    first = write_run(tmp_path / "first", successes(plain=(0.9, 0.01)))
+    rests_on = {"material": {}, "verdict_judge": "mine"}
+    second = write_run(tmp_path / "second", successes(vivid=(0.1, 0.01)), rests_on, specs=specs, seed=7)
+    assert places(rank([first, second], out=tmp_path / "out")) == {"plain": (1, 1, 1), "vivid": (2, 2, 2)}
+
+
+def test_reward_models_are_compared_on_the_same_image_pairs(rank: Callable[..., pa.Table], tmp_path: Path) -> None:
+    def write(name: str, model: str, value: float, **evaluation: Any) -> Path:
+        return write_run(tmp_path / name, [result(model, "both_ways_accuracy", value, 0.01)], evaluation)
+
+    first, same = write("first", "taste", 0.9), write("same", "oracle", 0.1)
+    other = write("other", "oracle", 0.1, material={"oracle": "2" * 64})
+    table = rank([first, same], out=tmp_path / "out")
+    assert places(table, "reward_models") == {"taste": (1, 1, 1), "oracle": (2, 2, 2)}
+    table = rank([first, other], out=tmp_path / "out")
     assert places(table, "reward_models") == {"taste": (1, 1, 1), "oracle": (1, 1, 1)}
 
 
@@ -231,6 +270,22 @@ def test_judges_have_no_board_and_photo_effects_are_marked(rank: Callable[..., p
     table = rank([write_run(tmp_path / "run", results, specs=specs)], out=tmp_path / "out")
     (row,) = of_runs(table)
     assert (row["model"], row["note"]) == ("photo-effects", "illustration: classical effects on photographs")
+    specs = {**SPECS, "generators": {"plain": "folder:photo-effects@v1?not=%22photo-effects%22"}}
+    table = rank([write_run(tmp_path / "plain", successes(plain=(0.5, 0.1)), specs=specs)], out=tmp_path / "out")
+    assert [row["note"] for row in of_runs(table)] == [""]
+
+
+def test_the_page_shows_coverage_and_the_count_of_the_headline(rank: Callable[..., pa.Table], tmp_path: Path) -> None:
+    results = [
+        result("plain", "success_rate", 0.5, 0.1, n=17),
+        result("plain", "coverage/verdict", 0.425, n=40),
+        result("vivid", "coverage/verdict", 0.0, n=40),
+    ]
+    rank([write_run(tmp_path / "run", results)], out=tmp_path / "out")
+    page = (tmp_path / "out" / "ranking.md").read_text(encoding="utf-8")
+    assert "| places | model | success_rate | coverage/verdict | subset | n |" in page
+    assert "| 1 | plain | 0.500 (0.400 to 0.600) | 0.425 | all | 17 |" in page
+    assert "| not ranked | vivid | – | 0.000 | all | – |" in page
 
 
 def test_names_cannot_break_the_page(rank: Callable[..., pa.Table], tmp_path: Path) -> None:
@@ -245,30 +300,19 @@ def damage_manifest(folder: Path) -> None:
     (folder / "manifest.json").write_text("{not json", encoding="utf-8")
 
 
-def drop_column(folder: Path) -> None:
-    path = folder / "results" / "results.parquet"
-    pq.write_table(pq.read_table(path).drop_columns(["subset"]), path)
-
-
-def truncate_results(folder: Path) -> None:
+def change_results(folder: Path) -> None:
     path = folder / "results" / "results.parquet"
     path.write_bytes(path.read_bytes()[:-20])
 
 
-def spoil_value(folder: Path) -> None:
-    path = folder / "results" / "results.parquet"
-    table = pq.read_table(path)
-    pq.write_table(table.set_column(2, table.schema.field("value"), pa.array([math.nan] * len(table))), path)
+def add_prompts(folder: Path) -> None:
+    prompt = Prompt(prompt_id="", text="a bus", pair_id="p", role="original")
+    store.append(folder, "prompts", [prompt])
 
 
-def repeat_rows(folder: Path) -> None:
-    path = folder / "results" / "results.parquet"
-    pq.write_table(pa.concat_tables([pq.read_table(path)] * 2), path)
-
-
-def set_manifest(**changes: Any) -> Callable[[Path], None]:
+def set_json(name: str, **changes: Any) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
-        path = folder / "manifest.json"
+        path = folder / name
         path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
 
     return change
@@ -278,26 +322,27 @@ def set_manifest(**changes: Any) -> Callable[[Path], None]:
     ("damage", "message"),
     [
         (lambda folder: (folder / "manifest.json").unlink(), "no run folder: it has no manifest.json"),
-        (damage_manifest, "is no run manifest"),
-        (set_manifest(extra=1), "is no run manifest"),
-        (set_manifest(specs=[]), "is no run manifest"),
-        (set_manifest(datasets=[]), "no table of data sets"),
-        (set_manifest(status="started"), "is unfinished"),
-        (set_manifest(specs={}), "which its manifest does not list"),
-        (lambda folder: (folder / "results" / "results.parquet").unlink(), "holds no results"),
-        (drop_column, "has the columns"),
-        (truncate_results, "is damaged"),
-        (spoil_value, "row 1 of its results is damaged"),
-        (repeat_rows, "twice"),
+        (damage_manifest, "is not a manifest of widespectrum"),
+        (set_json("manifest.json", extra=1), "is not a manifest of widespectrum"),
+        (set_json("manifest.json", status="started"), "is unfinished"),
+        (set_json("manifest.json", specs={**SPECS, "generators": {}}), "which its manifest does not list"),
+        (set_json("manifest.json", specs={**SPECS, "judges": {}}), "what stands behind the judge 'rule'"),
+        (set_json("results/evaluation.json", material={}), "which image pairs were scored by 'taste'"),
+        (set_json("results/evaluation.json", extra=1), "is damaged"),
+        (lambda folder: (folder / "results" / "evaluation.json").unlink(), "holds no results"),
+        (lambda folder: (folder / "results" / "results.parquet").unlink(), "is damaged"),
+        (change_results, "are older than"),
+        (add_prompts, "are older than"),
     ],
 )
 def test_a_folder_that_cannot_be_ranked_is_named_and_nothing_is_written(
     rank: Callable[..., pa.Table], tmp_path: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     good = write_run(tmp_path / "good", successes(plain=(0.5, 0.1)))
-    bad = write_run(tmp_path / "spoiled", successes(vivid=(0.5, 0.1)))
+    results = [*successes(vivid=(0.5, 0.1)), result("taste", "both_ways_accuracy", 0.5, 0.1)]
+    bad = write_run(tmp_path / "spoiled", results)
     damage(bad)
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises((InputError, RunFolderError), match=message) as caught:
         rank([good, bad], out=tmp_path / "out")
     assert "spoiled" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -306,7 +351,7 @@ def test_a_folder_that_cannot_be_ranked_is_named_and_nothing_is_written(
 
 def test_a_folder_that_is_not_there_or_is_given_twice(rank: Callable[..., pa.Table], tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", successes(plain=(0.5, 0.1)))
-    with pytest.raises(InputError, match="absent is no run folder"):
+    with pytest.raises(RunFolderError, match="absent is no run folder"):
         rank([run, tmp_path / "absent"], out=tmp_path / "out")
     with pytest.raises(InputError, match="run is given twice"):
         rank([run, tmp_path / "." / "run"], out=tmp_path / "out")

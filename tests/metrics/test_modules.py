@@ -122,6 +122,12 @@ def test_a_bad_row_is_named_through_evaluate_and_the_module_stays_usable():
     assert metric.compute(**pair, r_ia_pa=[1.0, 2.0], n_resamples=10)["n_pairs"] == 2
 
 
+def test_rewards_may_all_be_missing_through_evaluate():
+    result = load("anti_aesthetic_adherence").compute(r_io_po=[None] * 2, r_ia_po=[None] * 2, verdict=[1, 0])
+    assert (result["success_rate"], result["coverage"]["r_ia_po"]) == (0.5, 0)
+    assert "delta_reward" in result["notes"]
+
+
 def test_near_equal_scores_are_no_ties():
     near = np.nextafter(1.0, 2.0)
     result = load("reward_bias").compute(r_io_po=[1.0], r_io_pa=[1.0], r_ia_po=[0.0], r_ia_pa=[near])

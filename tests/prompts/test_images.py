@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from widespectrum.errors import InputError
 from widespectrum.prompts.images import luma, open_photograph, to_rgb
@@ -59,6 +59,24 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(InputError, match=rf"large\.png is too large: .* at most {limit} pixels"):
             open_photograph(tmp_path / "large.png")
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+def test_the_name_does_not_choose_the_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow hands EPS to Ghostscript, whatever the file is called."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("Ghostscript was started"))
+    (tmp_path / "a.png").write_bytes(EPS)
+    with Image.open(tmp_path / "a.png") as file:
+        assert file.format == "EPS"
+    with pytest.raises(InputError, match=r"a\.png is not an image that can be read, expected one of JPEG, PNG, BMP"):
+        open_photograph(tmp_path / "a.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "b.png", "GIF")
+    with pytest.raises(InputError, match=r"b\.png is not an image that can be read"):
+        open_photograph(tmp_path / "b.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "c.png", "JPEG")
+    assert open_photograph(tmp_path / "c.png").size == (4, 4)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])

@@ -6,14 +6,16 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from widespectrum.errors import InputError, UnknownNameError
 from widespectrum.generators.effects import EFFECTS, VISIBLE_DIMENSIONS
-from widespectrum.prompts import PROMPT_SETS, load_prompt_set, open_photograph
+from widespectrum.prompts import PROMPT_SETS, load_prompt_set, open_photograph, prompt_set
 from widespectrum.prompts import photographs as module
 from widespectrum.types import DIMENSIONS, Prompt
 
@@ -165,6 +167,21 @@ def test_bad_folders(tmp_path: Path) -> None:
     picture(tmp_path / "__-_.png")
     with pytest.raises(InputError, match="gives no caption"):
         load_prompt_set("photographs", photos=tmp_path)
+
+
+def test_reading_and_hashing_show_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, int]] = []
+
+    def bar(items: Collection[Any], desc: str, **_: object) -> Collection[Any]:
+        shown.append((desc, len(items)))
+        return items
+
+    monkeypatch.setattr(module, "tqdm", bar)
+    monkeypatch.setattr(prompt_set, "tqdm", bar)
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / name)
+    assert load_prompt_set("photographs", photos=tmp_path).revision
+    assert shown == [("read photographs", 2), ("hash photographs", 2)]
 
 
 def test_damaged_photograph_is_named(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_parquet_round_trip_of_a_whole_set(tmp_path: Path) -> None:
         (GOOD + "p2,original\n", "row 4: expected 5 cells as in the header, got 2"),
         (GOOD.replace("p1,original", ",original"), "row 2: .*pair_id"),
         (GOOD.replace("a bus,,", "a bus,clarity,"), "row 2: .*original prompt has no dimensions"),
+        (GOOD.replace("a blurred bus in darkness", "a bus "), "row 2: both prompts of pair 'p1' read 'a bus'; change"),
         (HEADER, "no rows below its header"),
         ("", "no column 'pair_id'.*found none"),
         (HEADER + '"p1,original,a,,\n', "not valid CSV"),

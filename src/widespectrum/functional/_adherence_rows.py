@@ -11,8 +11,8 @@ from ._checks import (
     Flags,
     Floats,
     choice_column,
-    complete_column,
     matrix_column,
+    number_column,
     range_column,
     selection_flags,
     verdict_column,
@@ -64,7 +64,7 @@ def _status(inputs: Mapping[str, Any], given: Mapping[str, str], n: int) -> Any:
 
 def _column(name: str, full_name: str, values: Any, n: int, skip: Flags) -> Floats:
     if name.startswith("r_"):
-        return complete_column(full_name, values, n, skip=skip)
+        return number_column(full_name, values, n, skip=skip)
     if name == "verdict":
         return verdict_column(full_name, values, n, skip=skip)
     if name.startswith("j_"):
@@ -93,7 +93,8 @@ def _derived(columns: Mapping[str, Floats], status: Any, skip: Flags, selected: 
     }
     if "verdict" in columns:
         won = np.where(np.isnan(get["verdict"]), np.nan, get["verdict"] == 1)
-        values["success_rate"] = np.where(skip, 0.0, won)
+        # a failed call says nothing about the generator; a refusal is its answer, and no success
+        values["success_rate"] = won if status is None else np.where(status == "refused", 0.0, won)
     return values | _j_values(columns, len(skip), selected)
 
 

@@ -84,10 +84,10 @@ def number_column(name: str, values: Numbers, n: int, *, skip: Flags | None = No
     return column
 
 
-def complete_column(name: str, values: Numbers, n: int, *, skip: Flags | None = None) -> Floats:
-    """`number_column` in which every row that is not skipped has a value."""
-    column = number_column(name, values, n, skip=skip)
-    missing = np.isnan(column) if skip is None else np.isnan(column) & ~skip
+def complete_column(name: str, values: Numbers, n: int) -> Floats:
+    """`number_column` in which every row has a value."""
+    column = number_column(name, values, n)
+    missing = np.isnan(column)
     if missing.any():
         raise _row_error(name, int(np.argmax(missing)), "a finite number", None)
     return column

@@ -89,6 +89,27 @@ class _Pairs(NamedTuple):
     prompts: Labels
 
 
+def prior_and_match(r_io_po: Numbers, r_io_pa: Numbers, r_ia_po: Numbers, r_ia_pa: Numbers) -> tuple[Floats, Floats]:
+    """Image prior Q and prompt match X of each pair, whose means `reward_bias` gives.
+
+    Formula: Q = ½[(r(I_a,p_o) + r(I_a,p_a)) − (r(I_o,p_o) + r(I_o,p_a))], the preference for I_a whatever the prompt;
+    X = ½[(r(I_a,p_a) − r(I_o,p_a)) − (r(I_a,p_o) − r(I_o,p_o))], what changing the prompt moves toward I_a. So
+    r(I_a,p_a) − r(I_o,p_a) = Q + X and r(I_a,p_o) − r(I_o,p_o) = Q − X, but for rounding: decide by the raw scores.
+    Inputs: four rewards, float (n,). Returns Q and X, (n,), in reward units.
+    No rows, unequal lengths, a missing value, NaN or infinity raise ValueError.
+
+    >>> prior, match = prior_and_match([4, 5], [3, 5], [1, 2], [4, 3])
+    >>> prior.tolist(), match.tolist()
+    ([-1.0, -2.5], [2.0, 0.5])
+    """
+    n = require_rows("r_io_po", r_io_po)
+    rewards = {"r_io_po": r_io_po, "r_io_pa": r_io_pa, "r_ia_po": r_ia_po, "r_ia_pa": r_ia_pa}
+    io_po, io_pa, ia_po, ia_pa = (complete_column(name, values, n) for name, values in rewards.items())
+    prior = 0.5 * ((ia_po + ia_pa) - (io_po + io_pa))
+    match = 0.5 * ((ia_pa - io_pa) - (ia_po - io_po))
+    return prior, match
+
+
 def reward_bias(
     r_io_po: Numbers,
     r_io_pa: Numbers,
@@ -191,8 +212,7 @@ def _terms(pairs: _Pairs, center: float) -> Floats:
     """Per row, the numbers whose sums give every estimate but AUROC; shape (n, 12)."""
     under_original = pairs.io_po > pairs.ia_po
     under_wide = pairs.ia_pa > pairs.io_pa
-    prior = 0.5 * ((pairs.ia_po + pairs.ia_pa) - (pairs.io_po + pairs.io_pa))
-    match = 0.5 * ((pairs.ia_pa - pairs.io_pa) - (pairs.ia_po - pairs.io_po))
+    prior, match = prior_and_match(pairs.io_po, pairs.io_pa, pairs.ia_po, pairs.ia_pa)
     spread = pairs.io_po - center
     positive, negative = pairs.verdict == 1, pairs.verdict == 0
     terms = [np.ones_like(prior), prior, match, match > 0, under_original, under_wide, under_original & under_wide]

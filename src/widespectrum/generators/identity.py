@@ -17,6 +17,8 @@ __all__ = ["Identity"]
 class Identity:
     """Gives back the photograph under both prompts, its long side at most `size` pixels."""
 
+    needs_images = True
+
     def __init__(self, *, size: int = 256) -> None:
         check_size("identity", size)
         self._size = size

@@ -43,6 +43,8 @@ class PhotoEffects:
     dimension that pixels cannot show is refused as a whole. Equal (seed, pair, text, photograph) give equal images.
     """
 
+    needs_images = True
+
     def __init__(self, *, strength: int = 3, size: int = 256) -> None:
         if type(strength) is not int or strength not in STRENGTHS:
             raise InputError(f"photo-effects: strength must be a whole number from 0 to 4; got {strength!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from widespectrum.errors import ModelError
 from widespectrum.protocols import Abstention, Answer, Question
 from widespectrum.types import ModelSpec
 
@@ -20,14 +21,20 @@ class RuleJudge:
         self.spec = ModelSpec(adapter="rule", name="rule", revision="v1", params={"reward_model": reward_model})
 
     def judge(self, questions: Sequence[Question]) -> list[Answer | Abstention]:
-        """One verdict per question; an abstention where the reward model did not score both images."""
+        """One verdict per question; an abstention where an image has no rival.
+
+        ModelError where the reward model did not score both images: that is unfinished work, not a judgement.
+        """
         return [self._answer(question) for question in questions]
 
     def _answer(self, question: Question) -> Answer | Abstention:
         if question.rival is None or question.dimension != "overall":
             return Abstention("the rule judge only compares two images under a prompt")
         if self._reward_model not in question.rewards:
-            return Abstention(f"the reward model {self._reward_model!r} did not score both images")
+            raise ModelError(
+                f"no scores of {self._reward_model} for pair {question.prompt.pair_id}: "
+                "score it first, then judge again"
+            )
         image, rival = question.rewards[self._reward_model]
         outcome = 0.5 if image == rival else float(image > rival)
         return Answer(outcome, f"{self._reward_model}: {image:.6g} against {rival:.6g}")

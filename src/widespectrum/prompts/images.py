@@ -13,6 +13,9 @@ from widespectrum.errors import InputError
 
 __all__ = ["luma", "open_photograph", "to_rgb"]
 
+# Pillow goes by content, not by name, and some of its other decoders start programs (EPS: Ghostscript).
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """`image` in the mode RGB; what is transparent is laid over white."""
@@ -32,12 +35,13 @@ def luma(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
 def open_photograph(path: Path) -> Image.Image:
     """The photograph at `path`, decoded, upright (EXIF orientation applied), RGB, without metadata.
 
-    Raises InputError where the file is missing, is no image, is cut off, is too large or has more than 8 bits.
+    Raises InputError where the file is missing, is no JPEG, PNG, BMP, TIFF or WebP image, is cut off, is too large or
+    has more than 8 bits.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
+            with Image.open(path, formats=_FORMATS) as file:
                 upright = ImageOps.exif_transpose(file)
     except FileNotFoundError:
         raise InputError(f"no photograph at {path}") from None
@@ -45,7 +49,10 @@ def open_photograph(path: Path) -> Image.Image:
         limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
         raise InputError(f"{path} is too large: expected a photograph of at most {limit}; make it smaller") from None
     except UnidentifiedImageError:
-        raise InputError(f"{path} is not an image that can be read; convert it to JPEG or PNG, or remove it") from None
+        expected = ", ".join(_FORMATS)
+        raise InputError(
+            f"{path} is not an image that can be read, expected one of {expected}: convert it to PNG, or remove it"
+        ) from None
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path} is damaged or cut off ({error}); copy it again or remove it") from error
     if upright.mode.startswith(("I", "F")):

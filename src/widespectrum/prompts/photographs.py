@@ -11,6 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from widespectrum.errors import InputError, MissingExtraError
 from widespectrum.types import Prompt
 
@@ -118,7 +120,8 @@ def _own(folder: Path, table: Path | None) -> Iterator[tuple[str, Path, list[tup
     # File systems may hand out decomposed names; captions and ids are NFC.
     paths = {unicodedata.normalize("NFC", path.name): path for path in _photographs_in(folder)}
     captions = _captions(table, set(paths)) if table else {}
-    for index, (name, path) in enumerate(paths.items()):
+    bar = tqdm(paths.items(), desc="read photographs", delay=2, leave=False, dynamic_ncols=True)
+    for index, (name, path) in enumerate(bar):
         open_photograph(path)  # a damaged file must be named now, not in the middle of a run
         yield name, path, _pairs_from_templates(name, captions.get(name) or _caption_from_name(path), index)
 

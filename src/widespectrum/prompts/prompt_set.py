@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from widespectrum.types import Prompt, digest
 
 __all__ = ["PromptSet"]
@@ -23,6 +25,7 @@ class PromptSet:
     @property
     def revision(self) -> str:
         """sha256 (64 hex digits) over the prompts and the bytes of the photographs; reads every photograph."""
-        files = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in set(self.photographs.values())}
+        bar = tqdm(set(self.photographs.values()), desc="hash photographs", delay=2, leave=False, dynamic_ncols=True)
+        files = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in bar}
         photographs = {pair_id: files[path] for pair_id, path in self.photographs.items()}
         return digest([[asdict(prompt) for prompt in self.prompts], photographs])

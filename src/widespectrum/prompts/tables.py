@@ -102,20 +102,25 @@ def _prompt(where: str, row: Mapping[str, Any]) -> Prompt:
 
 
 def _check_pairs(path: Path, numbered: Sequence[tuple[int, Prompt]]) -> None:
-    """Every pair has one prompt of each role."""
-    first: dict[tuple[str, str], int] = {}
+    """Every pair has one prompt of each role, and these differ."""
+    first: dict[tuple[str, str], tuple[int, str]] = {}
     for number, prompt in numbered:
         key = (prompt.pair_id, prompt.role)
         if key in first:
             raise InputError(
                 f"{path}, row {number}: pair {prompt.pair_id!r} already has a prompt of role {prompt.role!r} "
-                f"in row {first[key]}; give each pair its own pair_id"
+                f"in row {first[key][0]}; give each pair its own pair_id"
             )
-        first[key] = number
-    for (pair_id, role), number in first.items():
+        first[key] = number, prompt.text
+    for (pair_id, role), (number, text) in first.items():
         other = "original" if role == "wide_spectrum" else "wide_spectrum"
         if (pair_id, other) not in first:
             raise InputError(f"{path}, row {number}: pair {pair_id!r} has only the role {role!r}; add {other!r}")
+        # Under equal prompts every reward model matches them equally well, whatever it sees.
+        if first[pair_id, other][1] == text:
+            raise InputError(
+                f"{path}, row {number}: both prompts of pair {pair_id!r} read {text!r}; change one or remove the pair"
+            )
 
 
 def read_prompts(path: Path) -> tuple[Prompt, ...]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from widespectrum import store
 from widespectrum.errors import MissingExtraError
 
-from .curves import GRADED_ADAPTER
 from .gallery import read_gallery, read_refused
 from .headline import generator_table, generator_tables_by_reward_model, reward_model_table
 from .material import Material, read_material
@@ -60,7 +59,6 @@ def _content(material: Material) -> dict[str, Any]:
         "level": f"{100 * material.level:g}\u00a0%",
         "reward_models": material.reward_models,
         "bases": material.config.evaluate.bases,
-        "graded_adapter": GRADED_ADAPTER,
         "statement": statement(material),
         "cautions": cautions(material),
         "absent_parts": absent_parts(material),

@@ -6,73 +6,38 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from widespectrum.functional._bootstrap import (
-    Resampling,
-    cluster_sums,
-    percentile_interval,
-    point_estimates,
-    ratio,
-    replicate,
-)
+from widespectrum.columns import effect_strength
+from widespectrum.functional import ClusterMeans, cluster_means
 
 from .material import Material
 
-__all__ = ["GRADED_ADAPTER", "Curve", "Response", "responses"]
-
-GRADED_ADAPTER = "photo-effects"
-"""The adapter whose generators have a `strength`."""
-
-Floats = NDArray[np.float64]
-
-
-class Curve(NamedTuple):
-    """Mean change of the score at each strength, with its interval (NaN without one); arrays of one length."""
-
-    mean: Floats
-    low: Floats
-    high: Floats
+__all__ = ["Response", "responses"]
 
 
 class Response(NamedTuple):
-    """One reward model. `standardised` is False where r(I_o,p_o) has no spread: then the scores are in own units."""
+    """One reward model: the mean change of its score at each strength, under either prompt.
+
+    `standardised` is False where r(I_o,p_o) has no spread: then the scores are in own units.
+    """
 
     reward_model: str
     strengths: list[int]
-    under_original: Curve
-    under_wide_spectrum: Curve
+    under_original: ClusterMeans
+    under_wide_spectrum: ClusterMeans
     standardised: bool
 
 
 def _strengths(material: Material) -> dict[str, int]:
     """The effect strength of each graded generator; strength 0 is left to the untouched photograph."""
-    graded = {label: spec for label, spec in material.specs("generators").items() if spec.adapter == GRADED_ADAPTER}
-    return {label: int(spec.params["strength"]) for label, spec in graded.items() if spec.params["strength"]}
+    found = {label: effect_strength(spec) for label, spec in material.specs("generators").items()}
+    return {label: strength for label, strength in found.items() if strength}
 
 
 def _complete(rows: pd.DataFrame, strengths: list[int]) -> pd.DataFrame:
-    """The rows of the pairs that have an image at every strength, so that every point rests on the same pairs."""
-    found = rows.groupby("pair_id")["strength"].nunique()
-    return rows[rows["pair_id"].isin(found[found == len(strengths)].index)]
-
-
-def _cluster_curve(changes: Floats, clusters: NDArray[np.int64], options: Resampling) -> Curve:
-    """Means of the columns of `changes` (pairs, strengths) with cluster bootstrap intervals."""
-    n_clusters = int(clusters.max()) + 1
-    sums = cluster_sums(np.column_stack([np.ones(len(changes)), changes]), clusters, n_clusters)
-
-    def statistic(weights: Floats) -> dict[str, Floats]:
-        totals = weights @ sums
-        return {"mean": ratio(totals[:, 1:], np.broadcast_to(totals[:, :1], totals[:, 1:].shape))}
-
-    mean = point_estimates(statistic, n_clusters)["mean"]
-    if n_clusters < 2:
-        return Curve(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
-    draws = replicate(statistic, n_clusters, options)["mean"]
-    ends = [percentile_interval(float(m), draws[:, k], options.confidence_level) for k, m in enumerate(mean)]
-    low, high = np.array(ends).T
-    return Curve(mean, low, high)
+    """The rows of the pairs that a reward model scored at every strength, so that its points rest on the same pairs."""
+    found = rows.groupby(["pair_id", "reward_model"])["strength"].transform("nunique")
+    return rows[found == len(strengths)]
 
 
 def _by_strength(rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -80,17 +45,18 @@ def _by_strength(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     return rows.pivot_table(index="pair_id", columns="strength", values=column, aggfunc="mean", sort=True)
 
 
-def _response(rows: pd.DataFrame, model: str, options: Resampling) -> Response:
+def _response(rows: pd.DataFrame, model: str, material: Material) -> Response:
     strengths = [0, *sorted(set(rows["strength"]))]
     first = rows.groupby("pair_id", sort=True)[["r_io_po", "r_io_pa"]].mean()
     baseline = first["r_io_po"].to_numpy()
     spread = float(np.std(baseline, ddof=1)) if np.ptp(baseline) > 0 else 0.0
-    captions = rows.groupby("pair_id", sort=True)["cluster"].first()
-    clusters = pd.factorize(captions)[0].astype(np.int64)
+    captions = rows.groupby("pair_id", sort=True)["cluster"].first().tolist()
 
-    def curve(default: str, asked: str) -> Curve:
+    def curve(default: str, asked: str) -> ClusterMeans:
         scores = np.column_stack([first[default].to_numpy(), _by_strength(rows, asked).to_numpy()])
-        return _cluster_curve((scores - baseline[:, None]) / (spread or 1.0), clusters, options)
+        changes = (scores - baseline[:, None]) / (spread or 1.0)
+        n_resamples = material.config.evaluate.n_resamples
+        return cluster_means(changes, captions, n_resamples=n_resamples, confidence_level=material.level)
 
     return Response(model, strengths, curve("r_io_po", "r_ia_po"), curve("r_io_pa", "r_ia_pa"), spread > 0)
 
@@ -107,5 +73,4 @@ def responses(material: Material) -> list[Response]:
     rows = _complete(rows, levels)
     if len(levels) < 2 or rows.empty:
         return []
-    options = Resampling(material.config.evaluate.n_resamples, 0, material.level)
-    return [_response(part, str(model), options) for model, part in rows.groupby("reward_model", sort=True)]
+    return [_response(part, str(model), material) for model, part in rows.groupby("reward_model", sort=True)]

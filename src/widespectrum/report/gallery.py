@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from PIL.Image import Resampling
 
 from widespectrum import store
 from widespectrum.columns import CELLS, KEY
-from widespectrum.functional import reward_bias
+from widespectrum.functional import prior_and_match
 from widespectrum.images import ImageReader
 
 from .material import Material
@@ -77,24 +76,16 @@ def _score_text(value: float) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
-def _prior_and_match(rows: pd.DataFrame) -> list[tuple[float, float]]:
-    """Q and X of each row: the estimates of a group that holds this row alone."""
-    labels = [str(number) for number in range(len(rows))]
-    # The intervals are not wanted: one resample is the fewest there can be.
-    values = reward_bias(*(rows[name].to_numpy() for name in CELLS.values()), group=labels, n_resamples=1)
-    blocks = values["by_group"]
-    return [(blocks[label]["image_prior"], blocks[label]["prompt_match"]) for label in labels]
-
-
 def _score_rows(rows: pd.DataFrame) -> dict[tuple[Any, ...], list[ScoreRow]]:
     """Key of the pair → one row per reward model."""
     found: dict[tuple[Any, ...], list[ScoreRow]] = {}
     for model, part in rows.groupby("reward_model", sort=True):
-        columns = (part[name] for name in (*KEY, *CELLS.values()))
-        for (prior, match), *values in zip(_prior_and_match(part), *columns, strict=True):
-            key, (io_po, io_pa, ia_po, ia_pa) = tuple(values[:3]), values[3:]
+        cells = [part[name].to_numpy(dtype=np.float64) for name in CELLS.values()]
+        keys = part[KEY].itertuples(index=False, name=None)
+        for key, prior, match, *values in zip(keys, *prior_and_match(*cells), *cells, strict=True):
+            io_po, io_pa, ia_po, ia_pa = values
             prefers = [io_po > ia_po, io_pa > ia_pa, ia_po > io_po, ia_pa > io_pa]
-            texts = [_score_text(value) for value in (io_po, io_pa, ia_po, ia_pa)]
+            texts = [_score_text(value) for value in values]
             found.setdefault(key, []).append(ScoreRow(str(model), texts, prior, match, prefers))
     return found
 
@@ -145,8 +136,8 @@ def read_gallery(material: Material) -> Gallery | None:
             prompt_wide_spectrum=texts[row.prompt_pa],
             image_original=thumbnails.uri(row.image_io),
             image_wide_spectrum=thumbnails.uri(row.image_ia),
-            verdict=None if math.isnan(row.verdict) else row.verdict,
-            verdict_text=VERDICTS.get(row.verdict, "no verdict" if math.isnan(row.verdict) else f"{row.verdict:.2f}"),
+            verdict=row.verdict if row.verdict in VERDICTS else None,
+            verdict_text=VERDICTS.get(row.verdict, "no verdict"),
             scores=scores[(row.pair_id, row.generator, row.image_seed)],
         )
         for row in chosen.itertuples(index=False)

@@ -60,9 +60,12 @@ COUNTS = {
     "n_prompts": Column("captions", "distinct plain captions among them: what the intervals resample"),
 }
 GENERATOR_COLUMNS = {
-    "success_rate": Column("success", "share of requests whose I_a the judge finds the better fit to p_a; ties fail"),
+    "success_rate": Column(
+        "success", "share of requests whose I_a the judge finds the better fit to p_a; ties and refusals fail"
+    ),
+    "coverage/verdict": Column("judged", "share of requests that have a verdict"),
     "refusal_rate": Column("refused", "share of requests that the generator refused"),
-    "failure_rate": Column("failed", "share of requests without an image or without its scores"),
+    "failure_rate": Column("failed", "share of requests whose images were not made"),
     "delta_j_selected": Column("ΔJ selected", "change of the dimension scores, summed over the dimensions asked for"),
     "delta_j_all": Column("ΔJ all", "change of the dimension scores, summed over all eleven dimensions"),
     "effect_gain": Column("effects", "how much more of the requested effects I_a shows than I_o"),

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from widespectrum.columns import KEY, pair_table, pick_judge
+from widespectrum.columns import KEY, pair_table
 from widespectrum.config import RunConfig, read_run_file
-from widespectrum.results import read_notes, read_results
+from widespectrum.results import read_evaluation, read_results
 from widespectrum.runs import read_manifest
 from widespectrum.tables import headline_subset
 from widespectrum.types import ModelSpec, RunManifest
@@ -72,7 +72,7 @@ class Material:
 
 def read_material(run: Path) -> Material:
     """Everything of `run` that a report shows; RunFolderError where it is not evaluated."""
-    manifest = read_manifest(run)
+    manifest, evaluation = read_manifest(run), read_evaluation(run)
     results = read_results(run)
     config = read_run_file(run)
     key = zip(results["model"], results["subset"], results["metric"], strict=True)
@@ -81,10 +81,10 @@ def read_material(run: Path) -> Material:
         run=run,
         manifest=manifest,
         config=config,
-        pairs=pair_table(run, config.evaluate.verdict_judge),
+        pairs=pair_table(run, evaluation.verdict_judge),
         estimates={place: Estimate(*values) for place, values in zip(key, numbers, strict=True)},
-        reasons={(note["model"], note["subset"], note["metric"]): note["reason"] for note in read_notes(run)},
+        reasons={(note["model"], note["subset"], note["metric"]): note["reason"] for note in evaluation.notes},
         level=float(results["level"].iloc[0]),
         subset=headline_subset(results),
-        judge=pick_judge(run, config.evaluate.verdict_judge),
+        judge=evaluation.verdict_judge,
     )

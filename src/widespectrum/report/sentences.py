@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from widespectrum import store
-from widespectrum.tables import FEW_CAPTIONS, SUBSET_NAMES
+from widespectrum import store, tables
+from widespectrum.tables import SUBSET_NAMES
 
-from .curves import GRADED_ADAPTER
 from .material import Material
 
 __all__ = ["Gap", "absent_parts", "cautions", "gaps", "statement"]
@@ -48,10 +47,6 @@ def statement(material: Material) -> str:
     )
 
 
-def _adapters(material: Material, kind: str) -> set[str]:
-    return {spec.adapter for spec in material.specs(kind).values()}
-
-
 def _judge_caution(material: Material) -> str:
     if not material.judge:
         return "The run has no judge: there are no verdicts, no success rates and no dimension scores."
@@ -63,28 +58,13 @@ def _judge_caution(material: Material) -> str:
 def cautions(material: Material) -> list[str]:
     """What a reader has to know before trusting the figures."""
     captions = material.pairs["cluster"].nunique()
-    adapters = _adapters(material, "generators")
-    found = [
+    return [
         f"Reward models are compared on {SUBSET_NAMES[material.subset]}.",
         f"Brackets hold {100 * material.level:g}\u00a0% intervals: a bootstrap that resamples whole plain captions, of "
         f"which there {'is' if captions == 1 else 'are'} {captions:,}.",
+        _judge_caution(material),
+        *tables.cautions(material.run),
     ]
-    if captions < FEW_CAPTIONS:
-        only_photographs = adapters <= {GRADED_ADAPTER, "identity"}
-        source = "The images are photographs and their altered copies, and " if only_photographs else ""
-        sentence = f"{source}{_count(captions, 'plain caption')} cannot stand for any population: the intervals merely"
-        found.append(f"{sentence} illustrate how figures are reported, they support no conclusion.")
-    found.append(_judge_caution(material))
-    spec = material.specs("judges").get(material.judge)
-    if spec is not None and spec.adapter == "pixel" and GRADED_ADAPTER in adapters:
-        found.append(
-            "Judging photo-effects with the pixel judge is circular: the judge measures the very properties that the "
-            "generator changes, so its verdicts show that the machinery works and nothing more."
-        )
-    if spec is not None and spec.adapter == "rule":
-        model = spec.params["reward_model"]
-        found.append(f"The rule judge repeats the scores of {model}: agreement of {model} with it says nothing.")
-    return found
 
 
 def absent_parts(material: Material) -> list[str]:
