@@ -300,10 +300,10 @@ def _run(folder: Path, config: RunConfig) -> None:
         failures += stages.score(folder, config, models, _say)
         failures += stages.judge(folder, config, models, _say)
         has_scores = bool(store.parts(folder, "scores"))
-        _settle(folder, config, models, failures)
         if has_scores:
             results.evaluate(folder, config)
             report_module.write(folder)
+        _settle(folder, config, models, failures)
     _exit_on(failures)
     if not has_scores:
         _say("nothing to evaluate: no image pair was scored")

@@ -108,8 +108,13 @@ def cautions(run: Path) -> list[str]:
     generators = [ModelSpec.parse(text) for text in manifest.specs["generators"].values()]
     spec = ModelSpec.parse(manifest.specs["judges"][judge]) if judge else None
     found = []
-    if manifest.status != "complete":
-        found.append(f"This run is not finished; what is missing counts as failed. To go on: widespectrum run {run}")
+    results = read_results(run)
+    failed = results[(results["metric"] == "failure_rate") & (results["subset"] == "all") & (results["value"] > 0)]
+    if not failed.empty:
+        found.append(
+            f"This run is not finished: {', '.join(failed['model'])} did not make every image that was asked for. What "
+            f"is missing counts in failure_rate and nowhere else. To go on: widespectrum run {run}"
+        )
     if 0 < captions < FEW_CAPTIONS:
         found.append(
             f"{captions} plain captions cannot stand for any population: the intervals merely illustrate how figures "
