@@ -215,7 +215,7 @@ def test_a_refusal_is_stored_with_its_reason_and_never_scored_or_judged(run):
     assert refused == {("cup", "no cup", "", None), ("oak", "no oak", "", None)}
     assert [pair.pair_id for pair in pipeline.image_pairs(run)] == ["bus", "dog", "sea"]
     score(run, PlainReward())
-    judge(run, load_judge("rule", {"reward_model": "m"}), label="rule")
+    judge(run, load_judge("rule", reward_model="m"), label="rule")
     assert {key[0] for key in rows(run, "scores")} == {"bus", "dog", "sea"}
     assert {PROMPTS[key[0]].pair_id for key in rows(run, "verdicts")} == {"bus", "dog", "sea"}
     assert pipeline.generation(run, "g", Painter(), seeds=(0,), open_input=None).rows == 0
@@ -322,7 +322,7 @@ def test_the_tables_do_not_depend_on_the_batch_size(tiny_run, tmp_path, photos):
         for label, options in (("identity", {"size": 48}), ("photo-effects", {"size": 48, "strength": 3})):
             generate(
                 folder,
-                load_generator(label, options),
+                load_generator(label, **options),
                 label=label,
                 seeds=(0, 3),
                 batch_size=batch_size,

@@ -61,7 +61,7 @@ def test_spec_label_and_summary(kind: str, name: str) -> None:
     assert table[name].summary
     assert bool(table[name].extra) == bool(table[name].packages)
     with pytest.raises(InputError, match="has no option 'nonsense'"):
-        load(name, {"nonsense": 1})
+        load(name, nonsense=1)
 
 
 @pytest.mark.parametrize("kind", TABLES)

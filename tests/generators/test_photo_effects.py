@@ -82,14 +82,14 @@ def test_seed_text_and_pair_decide_the_noise() -> None:
 @pytest.mark.parametrize("options", [{"strength": 5}, {"strength": -1}, {"strength": "3"}, {"strength": True}])
 def test_bad_strength(options: dict[str, object]) -> None:
     with pytest.raises(InputError, match="strength must be a whole number from 0 to 4"):
-        load_generator("photo-effects", options)
+        load_generator("photo-effects", **options)
 
 
 @pytest.mark.parametrize("name", ["photo-effects", "identity"])
 def test_bad_size_and_missing_photographs(name: str) -> None:
     for size in (15, 0, 512.0):
         with pytest.raises(InputError, match=f"{name}: size must be a whole number of at least 16"):
-            load_generator(name, {"size": size})
+            load_generator(name, size=size)
     with pytest.raises(InputError, match=f"{name} starts from photographs"):
         load_generator(name).generate([wide("x", "clarity")], seeds=[0])
     with pytest.raises(InputError, match="1 prompts, 2 seeds, 1 photographs"):

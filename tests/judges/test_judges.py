@@ -27,9 +27,9 @@ def flat(level: int) -> Image.Image:
 @pytest.mark.parametrize("prompt", WIDE, ids=lambda prompt: prompt.pair_id)
 def test_pixel_sees_the_effects_and_abstains_on_the_others(prompt: Prompt, strength: int) -> None:
     photograph = open_photograph(SET.photographs[prompt.pair_id])
-    generator = load_generator("photo-effects", {"strength": strength, "size": 160})
+    generator = load_generator("photo-effects", strength=strength, size=160)
     (image,) = generator.generate([prompt], seeds=[0], images=[photograph])
-    (original,) = load_generator("identity", {"size": 160}).generate([prompt], seeds=[0], images=[photograph])
+    (original,) = load_generator("identity", size=160).generate([prompt], seeds=[0], images=[photograph])
     if not isinstance(image, Image.Image):
         (answer,) = PixelJudge().judge([Question(prompt=prompt, image=original, rival=original)])
         assert isinstance(answer, Abstention)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from widespectrum import registry
 from widespectrum.protocols import Generator
 from widespectrum.registry import Entry
@@ -25,7 +23,7 @@ GENERATORS: dict[str, Entry] = {
 }
 
 
-def load_generator(name: str, options: Mapping[str, Parameter] | None = None) -> Generator:
+def load_generator(name: str, **options: Parameter) -> Generator:
     """The generator called `name`, made with `options`."""
     generator: Generator = registry.load("generator", GENERATORS, name, options)
     return generator

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from widespectrum import registry
 from widespectrum.protocols import Judge
 from widespectrum.registry import Entry
@@ -25,7 +23,7 @@ JUDGES: dict[str, Entry] = {
 }
 
 
-def load_judge(name: str, options: Mapping[str, Parameter] | None = None) -> Judge:
+def load_judge(name: str, **options: Parameter) -> Judge:
     """The judge called `name`, made with `options`."""
     judge: Judge = registry.load("judge", JUDGES, name, options)
     return judge

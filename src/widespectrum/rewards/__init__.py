@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from widespectrum import registry
 from widespectrum.protocols import RewardModel
 from widespectrum.registry import Entry
@@ -38,7 +36,7 @@ REWARD_MODELS: dict[str, Entry] = {
 }
 
 
-def load_reward_model(name: str, options: Mapping[str, Parameter] | None = None) -> RewardModel:
+def load_reward_model(name: str, **options: Parameter) -> RewardModel:
     """The reward model called `name`, made with `options`."""
     model: RewardModel = registry.load("reward model", REWARD_MODELS, name, options)
     return model
