@@ -317,7 +317,7 @@ def test_the_stages_one_by_one(workplace, run_file, tiny_run):
 def test_generate_from_options_goes_on_with_run(workplace, photos):
     options = ["--generator", "identity[size=48]", "--prompts", "photographs", "--photos", photos, "--out", "out"]
     result = invoke("generate", *options)
-    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "generate: 44 images, 0 API calls, up to 0.00 GB")
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "generate: 44 images, 0 API calls, up to 0 MB")
     assert set(store.read(workplace / "out", "images")["generator"].to_pylist()) == {"identity[size=48]"}
     again = invoke("run", "out")
     assert again.exit_code == 0, again.output

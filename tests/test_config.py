@@ -153,7 +153,10 @@ MISTAKES = {
         "[[reward_models]] names 'a' twice with the same options",
     ),
     "verdict judge not a text": ("[evaluate]\nverdict_judge = 1 #!\n", "[evaluate] verdict_judge must be the name"),
-    "resamples 0": ("[evaluate]\nn_resamples = 0 #!\n", "[evaluate] n_resamples must be an integer >= 1; got 0"),
+    "resamples 0": (
+        "[evaluate]\nn_resamples = 0 #!\n",
+        "[evaluate] n_resamples must be an integer from 1 to 1,000,000; got 0",
+    ),
     "level 95": ("[evaluate]\nconfidence_level = 95 #!\n", "confidence_level must be a number between 0 and 1; got 95"),
     "level 1.0": ("[evaluate]\nconfidence_level = 1.0 #!\n", "confidence_level must be a number between 0 and 1"),
     "verdict judge that is no judge here": (

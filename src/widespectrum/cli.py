@@ -151,7 +151,7 @@ def _composed(
     if not generator or not prompts:
         raise InputError("give a run file, or both --generator and --prompts")
     given = {"photos": photos, "captions": captions}
-    source = "file" if Path(prompts).suffix in (".csv", ".parquet") else "set"
+    source = "file" if Path(prompts).suffix.lower() in (".csv", ".parquet") else "set"
     table = {source: prompts, **{key: str(path) for key, path in given.items() if path is not None}}
     return parse_run_file(write_run_text(table, {"generators": _choices(generator)}), "")
 
@@ -259,9 +259,12 @@ def report(run: RunArgument, out: OutOption = None) -> None:
     """
     from . import report as report_module
     from . import runs
+    from .config import read_run_file
 
     folder, config = _target(run, out)
     runs.check_run(folder, config)
+    if config.evaluate != read_run_file(folder).evaluate:
+        raise InputError(f"{folder} was evaluated with other settings than {run} asks for: evaluate it again first")
     with _working_on(folder):
         _say(f"report: {report_module.write(folder)}")
 

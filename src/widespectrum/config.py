@@ -33,7 +33,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,26 +57,42 @@ __all__ = [
 MODEL_TABLES = ("generators", "reward_models", "judges")
 _HEADER = re.compile(r"\s*\[\[?\s*([\w-]+)\s*(?:\.\s*([\w-]+)\s*)?\]\]?")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_KEY = re.compile(r"""\s*["']?([\w-]+)["']?\s*=""")
+_KEY = re.compile(r"""\s*["']?([\w.-]+)["']?\s*=""")
+
+
+def _place_of(places: Mapping[str, str], keys: Iterable[str], message: str) -> str:
+    """The place of the first of `keys` that `message` names as a word."""
+    named = (key for key in keys if re.search(rf"\b{re.escape(key)}\b", message))
+    return next((places[key] for key in named if key in places), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChoice:
-    """A model by name, with its options; `where` says in which file and line it stands."""
+    """A model by name, with its options; `places` says in which file and line the name and each option stand."""
 
     name: str
     options: Mapping[str, Parameter] = field(default_factory=dict)
-    where: str = field(default="", compare=False, repr=False)
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def where(self, message: str) -> str:
+        """The beginning of an error about this model: the place of the option that `message` names, or of the name."""
+        return _place_of(self.places, self.options, message) or self.places.get("name", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptChoice:
-    """Where the prompts come from: a named set, or a table of the user's."""
+    """Where the prompts come from: a named set, or a table of the user's; `places` as in `ModelChoice`."""
 
     set: str = ""
     file: Path | None = None
     photos: Path | None = None
     captions: Path | None = None
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def where(self, message: str) -> str:
+        """The beginning of an error about the prompts: the place of the path that `message` names, or of the set."""
+        named = [key for key in ("captions", "photos") if (path := getattr(self, key)) and path.name in message]
+        return _place_of(self.places, named, " ".join(named)) or self.places.get("file") or self.places.get("set", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,20 +142,17 @@ class _Reader:
                 counts[section] = counts.get(section, -1) + 1
                 self._lines[section, counts[section], ""] = number
             elif key := _KEY.match(line):
-                self._lines.setdefault((section, counts[section], key[1]), number)
+                parent, _, own = key[1].rpartition(".")
+                self._lines.setdefault((parent or section, 0 if parent else counts[section], own), number)
 
     def error(self, message: str, section: str, key: str = "", index: int = 0) -> InputError:
-        line = self._lines.get((section, index, key)) or self._lines.get((section, index, ""))
-        line = line or self._lines.get(("", 0, section))
-        return InputError(f"{self.where(line)}{message}")
+        return InputError(f"{self.place(section, key, index)}{message}")
 
-    def where(self, line: int | None) -> str:
-        """The beginning of a message about a line; nothing where the user wrote no file."""
+    def place(self, section: str, key: str, index: int = 0) -> str:
+        """The beginning of a message about a key; nothing where the user wrote no file."""
+        places = ((section, index, key), (section, index, ""), ("", 0, section))
+        line = next((self._lines[place] for place in places if place in self._lines), None)
         return "" if not self.source else f"{self.source}, line {line}: " if line else f"{self.source}: "
-
-    def where_is(self, section: str, index: int) -> str:
-        """The beginning of a message about an entry of an array of tables."""
-        return self.where(self._lines.get((section, index, "name")) or self._lines.get((section, index, "")))
 
     def known(self, table: Mapping[str, Any], allowed: tuple[str, ...], section: str) -> None:
         for key in table:
@@ -204,7 +217,7 @@ def _prompts_section(reader: _Reader, table: Mapping[str, Any], check_paths: boo
             if check_paths and not paths[key].exists():
                 found = f"there is nothing at {paths[key].resolve()}"
                 raise reader.error(f"[prompts] {key} = {values[key]!r}: {found}", "prompts", key)
-    return PromptChoice(set=values.get("set", ""), **paths)
+    return PromptChoice(set=values.get("set", ""), **paths, places={key: reader.place("prompts", key) for key in table})
 
 
 def _models(reader: _Reader, tables: Any, section: str) -> tuple[ModelChoice, ...]:
@@ -219,7 +232,8 @@ def _models(reader: _Reader, tables: Any, section: str) -> tuple[ModelChoice, ..
             if not isinstance(value, bool | int | float | str):
                 message = f"[[{section}]] {key} must be a text, a number or true/false; got {value!r}"
                 raise reader.error(message, section, key, index)
-        choice = ModelChoice(name=table["name"], options=options, where=reader.where_is(section, index))
+        places = {key: reader.place(section, key, index) for key in table}
+        choice = ModelChoice(name=table["name"], options=options, places=places)
         if choice in chosen:
             raise reader.error(
                 f"[[{section}]] names {choice.name!r} twice with the same options", section, "name", index
@@ -238,7 +252,9 @@ def _evaluate_section(reader: _Reader, table: Mapping[str, Any]) -> EvaluateConf
         return isinstance(value, float) and 0 < value < 1
 
     reader.take(table, "evaluate", "verdict_judge", _is_text, "the name of a judge")
-    reader.take(table, "evaluate", "n_resamples", _is_int(1), "an integer >= 1")
+    reader.take(
+        table, "evaluate", "n_resamples", lambda n: _is_int(1)(n) and n <= 10**6, "an integer from 1 to 1,000,000"
+    )
     reader.take(table, "evaluate", "confidence_level", is_level, "a number between 0 and 1")
     reader.take(table, "evaluate", "bases", is_bases, "a table of aligned generator = base generator")
     return EvaluateConfig(**table)
@@ -250,9 +266,13 @@ def _check_names(reader: _Reader, config: RunConfig) -> None:
         [label(choice.name, choice.options) for choice in choices] for choices in (config.judges, config.generators)
     )
     judge, bases = config.evaluate.verdict_judge, config.evaluate.bases
-    if judges and judge and judge not in judges:
-        message = f"[evaluate] verdict_judge {judge!r} is no judge of this run file; it has: {', '.join(judges)}"
+    if (judges or generators) and judge and judge not in judges:
+        known = ", ".join(judges) or "none"
+        message = f"[evaluate] verdict_judge {judge!r} is no judge of this run file; it has: {known}"
         raise reader.error(message, "evaluate", "verdict_judge")
+    for aligned, base in bases.items():
+        if aligned == base:
+            raise reader.error(f"[evaluate] bases names {base!r} as its own base", "evaluate", "bases")
     for name in (name for pair in bases.items() for name in pair):
         if generators and name not in generators:
             message = f"[evaluate] bases names {name!r}, no generator of this run file; it has: {', '.join(generators)}"

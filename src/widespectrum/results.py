@@ -286,11 +286,14 @@ def read_evaluation(run: Path) -> Evaluation:
     again = f"run `widespectrum evaluate {run}`"
     if not path.is_file():
         raise RunFolderError(f"{run} holds no results: {again} first")
+    table = run / "results" / "results.parquet"
+    if not table.is_file():
+        raise RunFolderError(f"{table} is missing: {again} again")
     try:
         evaluation = Evaluation(**json.loads(path.read_text(encoding="utf-8")))
-        found = hashlib.sha256((run / "results" / "results.parquet").read_bytes()).hexdigest()
     except (OSError, ValueError, TypeError) as error:
         raise RunFolderError(f"{path} is damaged ({error}): {again} again") from error
+    found = hashlib.sha256(table.read_bytes()).hexdigest()
     if evaluation.results != found or evaluation.inputs != _inputs(run, read_run_file(run)):
         raise RunFolderError(
             f"the results of {run} are older than its tables or its [evaluate] settings: {again} again"

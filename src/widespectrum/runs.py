@@ -131,7 +131,9 @@ def read_manifest(run: Path) -> RunManifest:
         if version == SCHEMA_VERSION:
             return RunManifest(**content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{path} is not a manifest of widespectrum: {error}") from error
+        raise RunFolderError(
+            f"{path} is not a manifest of widespectrum ({error}): restore it, or choose another folder with --out"
+        ) from error
     raise RunFolderError(f"{path} has schema version {version}; this version of widespectrum reads {SCHEMA_VERSION}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -53,10 +54,10 @@ def _load(kind: str, table: Mapping[str, Any], choices: Sequence[ModelChoice]) -
         try:
             model, name = load(kind, table, choice.name, choice.options), label(choice.name, choice.options)
         except InputError as error:
-            raise type(error)(f"{choice.where}{error}") from error
+            raise type(error)(f"{choice.where(str(error))}{error}") from error
         twin = next((other for other in models if other == name or models[other].spec.key == model.spec.key), None)
         if twin is not None:
-            raise InputError(f"{choice.where}{kind} {name} is the same as {twin}: delete one")
+            raise InputError(f"{choice.where('')}{kind} {name} is the same as {twin}: delete one")
         models[name] = model
     return models
 
@@ -71,13 +72,15 @@ def load_models(config: RunConfig, scored_by: Iterable[str] = ()) -> Models:
         reward_models=_load("reward model", REWARD_MODELS, config.reward_models),
         judges=_load("judge", JUDGES, config.judges),
     )
-    known = [*models.reward_models, *scored_by]
+    known = list(dict.fromkeys([*models.reward_models, *scored_by]))
     for choice, judge in zip(config.judges, models.judges.values(), strict=True):
         if judge.spec.adapter == "rule" and judge.spec.params["reward_model"] not in known:
             wanted = judge.spec.params["reward_model"]
+            near = difflib.get_close_matches(str(wanted), known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
             raise InputError(
-                f"{choice.where}judge 'rule' needs the scores of {wanted!r}, which this run does not ask for; it has: "
-                f"{', '.join(known) or 'no reward model'}"
+                f"{choice.where('reward_model')}judge 'rule' needs the scores of {wanted!r}, which this run does not "
+                f"ask for; it has: {', '.join(known) or 'no reward model'}{hint}"
             )
     return models
 
@@ -87,11 +90,14 @@ def prompt_set_of(config: RunConfig) -> PromptSet:
     choice = config.prompts
     if not config.generators:
         raise InputError(f"{config.source}: nothing to generate: add a table [[generators]] with a name")
-    if choice.file is not None:
-        return PromptSet(name=choice.file.name, prompts=read_prompts(choice.file), photographs={})
-    if not choice.set:
+    if choice.file is None and not choice.set:
         raise InputError(f"{config.source}: no prompts: add a table [prompts] with 'set' or 'file'")
-    return load_prompt_set(choice.set, photos=choice.photos, captions=choice.captions)
+    try:
+        if choice.file is not None:
+            return PromptSet(name=choice.file.name, prompts=read_prompts(choice.file), photographs={})
+        return load_prompt_set(choice.set, photos=choice.photos, captions=choice.captions)
+    except InputError as error:
+        raise type(error)(f"{choice.where(str(error))}{error}") from error
 
 
 def check_images(models: Models, prompt_set: PromptSet) -> None:
@@ -171,7 +177,8 @@ def generate(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet
     sides = [int(generator.spec.params.get("size", 1024)) for generator in models.generators.values()]
     # A PNG of a photograph takes about two bytes a pixel.
     gigabytes = sum(work.rows * side * side * 2 / 1e9 for work, side in zip(works, sides, strict=True))
-    say(f"generate: {sum(work.rows for work in works):,} images, 0 API calls, up to {gigabytes:.2f} GB")
+    size = f"{gigabytes:,.1f} GB" if gigabytes >= 1 else f"{1000 * gigabytes:.0f} MB"
+    say(f"generate: {sum(work.rows for work in works):,} images, 0 API calls, up to {size}")
     return _work_off("generate", works, config.batch_size, say)
 
 

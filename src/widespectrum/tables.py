@@ -116,9 +116,10 @@ def cautions(run: Path) -> list[str]:
             f"is missing counts in failure_rate and nowhere else. To go on: widespectrum run {run}"
         )
     if 0 < captions < FEW_CAPTIONS:
+        few = "1 plain caption gives no interval and" if captions == 1 else f"{captions} plain captions"
         found.append(
-            f"{captions} plain captions cannot stand for any population: the intervals merely illustrate how figures "
-            "are reported, they support no conclusion."
+            f"{few} cannot stand for any population: the intervals merely illustrate how figures are reported, they "
+            "support no conclusion."
         )
     if spec and spec.adapter == "pixel" and any(effect_strength(generator) is not None for generator in generators):
         found.append(

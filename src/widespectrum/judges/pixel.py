@@ -42,7 +42,8 @@ class PixelJudge:
     """Rates an image on a dimension as J / 2, and says which of two images shows more of what the prompt asks for.
 
     The verdict is 1 where the mean of J over the requested dimensions is lower for the image than for its rival by
-    more than MARGIN, 0 where it is higher by more, else a tie.
+    more than MARGIN, 0 where it is higher by more, else a tie. The measures are plain formulas and can be wrong about
+    an image: a blur that removes much noise raises its clarity.
     """
 
     spec = ModelSpec(adapter="pixel", name="pixel", revision="v1")
