@@ -330,7 +330,7 @@ def set_json(name: str, **changes: Any) -> Callable[[Path], None]:
         (set_json("results/evaluation.json", material={}), "which image pairs were scored by 'taste'"),
         (set_json("results/evaluation.json", extra=1), "is damaged"),
         (lambda folder: (folder / "results" / "evaluation.json").unlink(), "holds no results"),
-        (lambda folder: (folder / "results" / "results.parquet").unlink(), "is damaged"),
+        (lambda folder: (folder / "results" / "results.parquet").unlink(), "is missing"),
         (change_results, "are older than"),
         (add_prompts, "are older than"),
     ],
