@@ -232,9 +232,9 @@ COLUMNS = ["model_tag", "prompt_index", *(f"{prefix}_{cell}" for prefix in REWAR
         ),
         (
             lambda table: [*table, table[1]],
-            "scores.csv: 'flux_dev' has prompt_index 0 twice; expected one row per prompt",
+            "scores.csv, lines 2 and 4: 'flux_dev' has prompt_index 0 twice; expected one row per prompt",
         ),
-        (lambda table: [*table, [*table[1], "more"]], "scores.csv, line 4: there are more cells than columns"),
+        (lambda table: [*table, [*table[1], "more"]], "scores.csv, line 4: 15 cells, expected 14 columns"),
         (
             lambda table: [*table, ["a:b", *table[1][1:-1], "0.5"]],
             "scores.csv, line 4: model_tag 'a:b' cannot name a generator",

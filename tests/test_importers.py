@@ -88,13 +88,23 @@ def bad_cell(column, text):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (bad_cell("hpsv3_oiop", "n/a"), "line 3: column 'hpsv3_oiop' must hold a finite number, got 'n/a'"),
-        (bad_cell("hpsv2_didp", ""), "line 3: column 'hpsv2_didp' must hold a finite number, got ''"),
-        (bad_cell("hpsv2_didp", "nan"), "line 3: column 'hpsv2_didp' must hold a finite number, got 'nan'"),
-        (bad_cell("prompt_index", "1.5"), "line 3: prompt_index must be an integer >= 0, got '1.5'"),
+        (bad_cell("hpsv3_oiop", "n/a"), "line 3: column 'hpsv3_oiop' must hold a plain decimal number, got 'n/a'"),
+        (bad_cell("hpsv2_didp", ""), "line 3: column 'hpsv2_didp' must hold a plain decimal number, got ''"),
+        (
+            bad_cell("hpsv2_didp", "1000000.1"),
+            "column 'hpsv2_didp' holds '1000000.1', but no reward is beyond ±1000000",
+        ),
+        (bad_cell("hpsv2_didp", "-1e400"), "line 3: column 'hpsv2_didp' holds '-1e400', but no reward is beyond"),
+        (bad_cell("prompt_index", "1.5"), "line 3: prompt_index must be an integer from 0 to 999999999, got '1.5'"),
+        (bad_cell("prompt_index", "-1"), "line 3: prompt_index must be an integer from 0 to 999999999, got '-1'"),
+        (bad_cell("prompt_index", "1000000000"), "must be an integer from 0 to 999999999, got '1000000000'"),
+        (bad_cell("prompt_index", "\u0661"), "must be an integer from 0 to 999999999, got '\u0661'"),
+        (bad_cell("model_tag", "a\x1b[2J"), r"line 3: model_tag must be one line of printable text, got 'a\x1b[2J'"),
+        (bad_cell("model_tag", "a\nb"), r"line 3: model_tag must be one line of printable text, got 'a\nb'"),
         (bad_cell("model_tag", " "), "line 3: column 'model_tag' is empty"),
-        ([row("flux_dev", 0), row("flux_dev", 0, 1.0)], "'flux_dev' has prompt_index 0 twice"),
-        ([row("flux_dev", 0)[:-1]], "line 2: column 'image_reward_didp' must hold a finite number, got None"),
+        ([row("flux_dev", 0), row("flux_dev", 0, 1.0)], "lines 2 and 3: 'flux_dev' has prompt_index 0 twice"),
+        ([row("flux_dev", 0)[:-1]], "line 2: 13 cells, expected 14 columns"),
+        ([[*row("flux_dev", 0), ""]], "line 2: 15 cells, expected 14 columns"),
         (
             [row("flux_dev", 0), row("flux-dev", 0, 1.0)],
             "'flux_dev' and 'flux-dev' both stand for generator 'flux-dev'",
@@ -128,9 +138,65 @@ def test_repeated_column(tmp_path, name):
         import_scores(path, tmp_path / "run")
 
 
-def test_missing_file_and_binary_file(tmp_path):
+@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1_0", "0x1", "\u0661", "1,5", "1e", ".", "1 2", "--1"])
+def test_what_is_no_plain_decimal_number(tmp_path, text):
+    path = write_table(tmp_path / "scores.csv", bad_cell("hpsv3_diop", text))
+    with pytest.raises(InputError) as error:
+        import_scores(path, tmp_path / "run")
+    expected = f"line 3: column 'hpsv3_diop' must hold a plain decimal number, got {text!r}"
+    assert str(error.value).endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("-1e6", -1e6), ("+.5", 0.5), ("2.", 2.0), ("1.5E-2", 0.015), (" 7 ", 7.0)]
+)
+def test_plain_decimal_numbers(tmp_path, text, value):
+    import_scores(write_table(tmp_path / "scores.csv", bad_cell("hpsv3_diop", text)), tmp_path / "run")
+    assert value in store.read(tmp_path / "run", "scores")["value"].to_pylist()
+
+
+def lines(*texts):
+    return "\n".join([",".join(HEADER), *texts]) + "\n"
+
+
+GOOD = ",".join(str(cell) for cell in row("a", 0))
+TWO_LINES = '"a\n",' + ",".join(str(cell) for cell in row("a", 1)[1:])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "scores.csv is empty"),
+        (" \n\n", "scores.csv is empty"),
+        (";".join(HEADER) + "\n", "line 1: columns must be separated by commas, got 'model_tag;prompt_index;"),
+        ("\t".join(HEADER) + "\n", "line 1: columns must be separated by commas, got 'model_tag\\tprompt_index"),
+        (lines(GOOD, '"b,0,1', GOOD), "line 3: a cell opens with a quote that is never closed; close it"),
+        (lines(TWO_LINES, '"b"x,0', GOOD), "line 4: only a comma may follow a closing quote"),
+        (lines(TWO_LINES, "b,1"), "line 4: 2 cells, expected 14 columns"),
+        (lines("", TWO_LINES, "  ", TWO_LINES), "lines 3 and 6: 'a' has prompt_index 1 twice"),
+        (lines(GOOD, ",,"), "line 3: 3 cells, expected 14 columns"),
+    ],
+)
+def test_a_broken_file_is_named_with_the_line_where_the_record_starts(tmp_path, text, message):
+    path = tmp_path / "scores.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        import_scores(path, tmp_path / "run")
+    assert message in str(error.value)
+    assert "scores.csv" in str(error.value)
+
+
+def test_blank_lines_are_skipped(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text(lines(" \t ", GOOD, "", "  "), encoding="utf-8")
+    assert import_scores(path, tmp_path / "run") == ["1 pairs of 1 generators under 3 reward models"]
+
+
+def test_what_is_no_csv_file(tmp_path):
+    with pytest.raises(InputError, match="expected a CSV file, got a folder"):
+        import_scores(tmp_path, tmp_path / "run")
     with pytest.raises(InputError, match="there is no such file"):
         import_scores(tmp_path / "no.csv", tmp_path / "run")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(InputError, match="no CSV file in UTF-8"):
+    with pytest.raises(InputError, match=r"binary\.csv, line 1: expected UTF-8 text"):
         import_scores(tmp_path / "binary.csv", tmp_path / "run")

@@ -7,9 +7,8 @@ wide-spectrum one). It carries neither texts nor images, so its ids are `externa
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from . import runs, store
 from .config import parse_run_file
 from .errors import InputError
+from .prompts.tables import is_one_line, read_csv_records
 from .types import ModelSpec, Role, Score
 
 __all__ = ["import_scores"]
@@ -51,35 +51,45 @@ BASES = {"dance-flux": "flux-dev", "playground-v2.5": "sdxl", "sd3.5m-pickscore"
 _SCORE_COLUMNS = tuple(f"{prefix}_{cell}" for prefix in REWARD_MODELS for cell in CELLS)
 _COLUMNS = ("model_tag", "prompt_index", *_SCORE_COLUMNS)
 
+_DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_INDEX = re.compile(r"[0-9]{1,9}")
+_LARGEST_REWARD = 1e6
+"""No reward model answers beyond this: a larger number is a slip, such as a lost decimal point."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Row:
+    line: int
     tag: str
     index: int
     values: tuple[float, ...]
 
 
-def _cell(path: Path, line: int, name: str, text: str | None) -> float:
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{path}, line {line}: column {name!r} must hold a finite number, got {text!r}")
+def _value(path: Path, line: int, name: str, text: str) -> float:
+    where = f"{path}, line {line}: column {name!r}"
+    if not _DECIMAL.fullmatch(text.strip()):
+        raise InputError(f"{where} must hold a plain decimal number, got {text[:40]!r}")
+    value = float(text)
+    if not abs(value) <= _LARGEST_REWARD:
+        raise InputError(f"{where} holds {text[:40]!r}, but no reward is beyond ±{_LARGEST_REWARD:.0f}; correct it")
     return value
+
+
+def _index(path: Path, line: int, text: str) -> int:
+    if not _INDEX.fullmatch(text.strip()):
+        raise InputError(f"{path}, line {line}: prompt_index must be an integer from 0 to 999999999, got {text[:40]!r}")
+    return int(text)
 
 
 def _read_rows(path: Path) -> list[_Row]:
     """The rows of a score table; InputError with line and column for anything unexpected."""
+    if path.is_dir():
+        raise InputError(f"{path}: expected a CSV file, got a folder")
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; expected the authors' score table as CSV")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            _check_header(path, reader.fieldnames or ())
-            return [_row(path, reader.line_num, cells) for cells in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no CSV file in UTF-8: {error}") from error
+    (_, header), *records = read_csv_records(path, "line")
+    _check_header(path, header)
+    return [_row(path, line, header, cells) for line, cells in records]
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
@@ -93,6 +103,8 @@ def _check_tag(path: Path, line: int, tag: str) -> None:
     """A tag must give a name that a run can hold beside the reward models."""
     if not tag:
         raise InputError(f"{path}, line {line}: column 'model_tag' is empty; expected the name of a generator")
+    if not is_one_line(tag):
+        raise InputError(f"{path}, line {line}: model_tag must be one line of printable text, got {tag!r}")
     name = GENERATORS.get(tag, tag)
     if name in REWARD_MODELS.values():
         raise InputError(f"{path}, line {line}: model_tag {tag!r} is the name of a reward model; rename the generator")
@@ -111,15 +123,26 @@ def _check_names(path: Path, tags: Iterable[str]) -> None:
             raise InputError(f"{path}: the tags {other!r} and {tag!r} both stand for generator {name!r}; rename one")
 
 
-def _row(path: Path, line: int, cells: Mapping[str | None, str | None]) -> _Row:
-    if None in cells:
-        raise InputError(f"{path}, line {line}: there are more cells than columns in the header")
-    tag = (cells["model_tag"] or "").strip()
+def _row(path: Path, line: int, header: Sequence[str], cells: Sequence[str]) -> _Row:
+    if len(cells) != len(header):
+        raise InputError(f"{path}, line {line}: {len(cells)} cells, expected {len(header)} columns")
+    named = dict(zip(header, cells, strict=True))
+    tag = named["model_tag"].strip()
     _check_tag(path, line, tag)
-    index = _cell(path, line, "prompt_index", cells["prompt_index"])
-    if index < 0 or index != int(index):
-        raise InputError(f"{path}, line {line}: prompt_index must be an integer >= 0, got {cells['prompt_index']!r}")
-    return _Row(tag, int(index), tuple(_cell(path, line, name, cells[name]) for name in _SCORE_COLUMNS))
+    index = _index(path, line, named["prompt_index"])
+    return _Row(line, tag, index, tuple(_value(path, line, name, named[name]) for name in _SCORE_COLUMNS))
+
+
+def _block(path: Path, tag: str, rows: Iterable[_Row]) -> dict[int, _Row]:
+    """The rows of one generator by prompt index; InputError where two have the same."""
+    block: dict[int, _Row] = {}
+    for row in rows:
+        if (other := block.setdefault(row.index, row)) is not row:
+            raise InputError(
+                f"{path}, lines {other.line} and {row.line}: {tag!r} has prompt_index {row.index} twice; "
+                "expected one row per prompt"
+            )
+    return block
 
 
 def _blocks(path: Path, rows: list[_Row]) -> tuple[dict[str, dict[int, _Row]], list[str]]:
@@ -131,10 +154,7 @@ def _blocks(path: Path, rows: list[_Row]) -> tuple[dict[str, dict[int, _Row]], l
     blocks: dict[str, dict[int, _Row]] = {}
     notices = []
     for tag, own in by_tag.items():
-        block = {row.index: row for row in own}
-        if len(block) < len(own):
-            repeated = next(row.index for position, row in enumerate(own) if block[row.index] is not own[position])
-            raise InputError(f"{path}: {tag!r} has prompt_index {repeated} twice; expected one row per prompt")
+        block = _block(path, tag, own)
         values = {index: row.values for index, row in block.items()}
         twin = next((t for t, other in blocks.items() if {i: r.values for i, r in other.items()} == values), None)
         if twin is None:

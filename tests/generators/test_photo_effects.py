@@ -87,9 +87,11 @@ def test_bad_strength(options: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("name", ["photo-effects", "identity"])
 def test_bad_size_and_missing_photographs(name: str) -> None:
-    for size in (15, 0, 512.0):
-        with pytest.raises(InputError, match=f"{name}: size must be a whole number of at least 16"):
+    for size in (15, 0, 8193, 512.0, True):
+        with pytest.raises(InputError, match=f"{name}: size must be a whole number from 16 to 8192"):
             load_generator(name, size=size)
+    for size in (16, 8192):
+        load_generator(name, size=size)
     with pytest.raises(InputError, match=f"{name} starts from photographs"):
         load_generator(name).generate([wide("x", "clarity")], seeds=[0])
     with pytest.raises(InputError, match="1 prompts, 2 seeds, 1 photographs"):

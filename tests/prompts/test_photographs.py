@@ -145,6 +145,8 @@ def test_templates_name_one_effect_each(dimension: str) -> None:
         ("file,caption\nb.png,x\n", "row 2: there is no photograph 'b.png'"),
         ("file,caption\na.png,  \n", "row 2: the caption of 'a.png' is empty"),
         ("file,caption\na.png,x,y\n", "row 2: expected 2 cells"),
+        ('file,caption\na.png,"two\nlines"\n', "row 2: the caption of 'a.png' must be one line of printable text"),
+        ("file,caption\na.png,a\x1b[2J\n", r"row 2: the caption of 'a.png' must be .*, got 'a\\x1b\[2J'"),
         ("file,caption\n", "no rows"),
     ],
 )
@@ -157,16 +159,33 @@ def test_bad_captions(tmp_path: Path, rows: str, message: str) -> None:
     assert "captions.csv" in str(error.value)
 
 
+def test_wrong_places_are_shown_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "a.png")
+    where = re.escape(str(tmp_path))
+    start = "relative paths start at the folder in which the command runs"
+    with pytest.raises(InputError, match=f"found none at {where}/absent; {start}"):
+        load_prompt_set("photographs", photos=Path("absent"))
+    with pytest.raises(InputError, match=rf"got the file {where}/a\.png; name the folder that holds it"):
+        load_prompt_set("photographs", photos=Path("a.png"))
+    with pytest.raises(InputError, match=rf"no file at {where}/absent\.csv; {start}"):
+        load_prompt_set("photographs", photos=tmp_path, captions=Path("absent.csv"))
+    (tmp_path / "captions").mkdir()
+    with pytest.raises(InputError, match=f"expected a table .*, got the folder {where}/captions"):
+        load_prompt_set("photographs", photos=tmp_path, captions=Path("captions"))
+
+
 def test_bad_folders(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found none at"):
-        load_prompt_set("photographs", photos=tmp_path / "absent")
     with pytest.raises(InputError, match="no photographs in"):
         load_prompt_set("photographs", photos=tmp_path)
     with pytest.raises(InputError, match="say in which folder"):
         load_prompt_set("photographs", captions=tmp_path / "captions.csv")
-    picture(tmp_path / "__-_.png")
-    with pytest.raises(InputError, match="gives no caption"):
-        load_prompt_set("photographs", photos=tmp_path)
+    for name in ("__-_.png", "a\x1b[2J.png"):
+        path = picture(tmp_path / name)
+        with pytest.raises(InputError, match="gives no caption") as error:
+            load_prompt_set("photographs", photos=tmp_path)
+        assert str(error.value).isprintable()
+        path.unlink()
 
 
 def test_reading_and_hashing_show_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from widespectrum.errors import InputError
 from widespectrum.prompts import load_prompt_set, read_prompts
+from widespectrum.prompts.tables import is_one_line
 
 HEADER = "pair_id,role,text,dimensions,subset\n"
 GOOD = HEADER + "p1,original,a bus,,city\np1,wide_spectrum,a blurred bus in darkness,clarity | color brightness,city\n"
@@ -24,6 +25,12 @@ def test_csv(tmp_path: Path) -> None:
     assert (original.role, original.dimensions, original.subset) == ("original", (), "city")
     assert wide.dimensions == ("clarity", "color brightness")
     assert wide.prompt_id
+
+
+def test_blank_lines_are_skipped_and_counted(tmp_path: Path) -> None:
+    assert len(read_prompts(table(tmp_path, GOOD + "\n  \n"))) == 2
+    with pytest.raises(InputError, match="row 6: expected 5 cells"):
+        read_prompts(table(tmp_path, GOOD + "\n  \np2,original\n"))
 
 
 def test_texts_are_stripped_and_normalized(tmp_path: Path) -> None:
@@ -55,8 +62,12 @@ def test_parquet_round_trip_of_a_whole_set(tmp_path: Path) -> None:
         (GOOD.replace("a bus,,", "a bus,clarity,"), "row 2: .*original prompt has no dimensions"),
         (GOOD.replace("a blurred bus in darkness", "a bus "), "row 2: both prompts of pair 'p1' read 'a bus'; change"),
         (HEADER, "no rows below its header"),
-        ("", "no column 'pair_id'.*found none"),
-        (HEADER + '"p1,original,a,,\n', "not valid CSV"),
+        ("", r"prompts\.csv is empty"),
+        (GOOD.replace(",", ";"), "row 1: columns must be separated by commas, got 'pair_id;role;"),
+        (GOOD + '"p1,original,a,,\n', "row 4: a cell opens with a quote that is never closed; close it"),
+        (GOOD.replace("a bus", '"a "red" bus"'), "row 2: only a comma may follow a closing quote; write .* twice"),
+        (GOOD.replace("a bus", "a" * 131073), "row 2: a cell is longer than 131072 characters; .* shorten it"),
+        (GOOD.replace("a bus", '"a\nbus"') + "p2\n", "row 4: expected 5 cells"),
     ],
 )
 def test_bad_csv(tmp_path: Path, text: str, message: str) -> None:
@@ -70,8 +81,11 @@ def test_bad_files(tmp_path: Path) -> None:
         read_prompts(tmp_path / "absent.csv")
     with pytest.raises(InputError, match=r"ending in \.csv or \.parquet"):
         read_prompts(tmp_path / "prompts.xlsx")
-    (tmp_path / "latin.csv").write_bytes("pair_id\ncafé\n".encode("latin-1"))
-    with pytest.raises(InputError, match="not UTF-8"):
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(InputError, match=r"expected a table ending in .*, got the folder /.*folder\.csv"):
+        read_prompts(tmp_path / "folder.csv")
+    (tmp_path / "latin.csv").write_bytes(GOOD.replace("blurred", "café").encode("latin-1"))
+    with pytest.raises(InputError, match=r"latin\.csv, row 3: expected UTF-8 text, .*; save the table as CSV in UTF-8"):
         read_prompts(tmp_path / "latin.csv")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(InputError, match=r"broken\.parquet is not a readable Parquet file"):
@@ -87,3 +101,13 @@ def test_bad_parquet_cells(tmp_path: Path, column: str, value: object, message: 
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "prompts.parquet")
     with pytest.raises(InputError, match=message):
         read_prompts(tmp_path / "prompts.parquet")
+
+
+@pytest.mark.parametrize("text", ["a bus", "猫　犬", "a\u00a0b", "👩\u200d🚀", "می\u200cخواهم"])
+def test_one_line(text: str) -> None:
+    assert is_one_line(text)
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\tb", "\x00", "\x1b[2J", "a\u2028b", "\udcff"])
+def test_not_one_line(text: str) -> None:
+    assert not is_one_line(text)

@@ -12,13 +12,15 @@ from widespectrum.types import Parameter, Prompt
 
 __all__ = ["check_size", "fit", "photographs_of"]
 
-SMALLEST_SIZE = 16
+SMALLEST_SIZE, LARGEST_SIZE = 16, 8192
 
 
 def check_size(name: str, size: Parameter) -> None:
-    """InputError unless `size` is a whole number of at least 16 pixels."""
-    if type(size) is not int or size < SMALLEST_SIZE:
-        raise InputError(f"{name}: size must be a whole number of at least {SMALLEST_SIZE} pixels; got {size!r}")
+    """InputError unless `size` is a whole number from 16 to 8192 pixels."""
+    if type(size) is not int or not SMALLEST_SIZE <= size <= LARGEST_SIZE:
+        raise InputError(
+            f"{name}: size must be a whole number from {SMALLEST_SIZE} to {LARGEST_SIZE} pixels; got {size!r}"
+        )
 
 
 def photographs_of(

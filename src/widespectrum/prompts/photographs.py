@@ -18,7 +18,7 @@ from widespectrum.types import Prompt
 
 from .images import open_photograph
 from .prompt_set import PromptSet
-from .tables import read_table
+from .tables import is_one_line, read_table
 
 __all__ = ["photograph_prompts", "shipped_photograph"]
 
@@ -70,8 +70,15 @@ def _shipped() -> Iterator[tuple[str, Path, list[tuple[Prompt, Prompt]]]]:
 
 def _photographs_in(folder: Path) -> list[Path]:
     """The photographs directly in `folder`, by name; hidden files and other suffixes are left alone."""
+    # Not `resolve`: a link keeps the name that the user gave.
+    place = folder.absolute()
+    if folder.is_file():
+        raise InputError(f"expected a folder with photographs, got the file {place}; name the folder that holds it")
     if not folder.is_dir():
-        raise InputError(f"expected a folder with photographs, found none at {folder}")
+        raise InputError(
+            f"expected a folder with photographs, found none at {place}; "
+            "relative paths start at the folder in which the command runs"
+        )
     paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     if not paths:
         raise InputError(f"no photographs in {folder}; expected files ending in {', '.join(SUFFIXES)}")
@@ -89,6 +96,10 @@ def _captions(table: Path, names: set[str]) -> dict[str, str]:
             raise InputError(f"{table}, row {number}: {file!r} already has a caption; remove one")
         if not caption:
             raise InputError(f"{table}, row {number}: the caption of {file!r} is empty; write one or remove the row")
+        if not is_one_line(caption):
+            raise InputError(
+                f"{table}, row {number}: the caption of {file!r} must be one line of printable text, got {caption!r}"
+            )
         captions[file] = caption
     return captions
 
@@ -96,8 +107,10 @@ def _captions(table: Path, names: set[str]) -> dict[str, str]:
 def _caption_from_name(path: Path) -> str:
     """`a_red-bus.jpg` → `a red bus`."""
     caption = " ".join(path.stem.replace("_", " ").replace("-", " ").split())
-    if not caption:
-        raise InputError(f"the name of {path} gives no caption; rename it or list it in the captions file")
+    if not caption or not is_one_line(caption):
+        raise InputError(
+            f"the name of {str(path)!r} gives no caption of printable text; rename it or list it in the captions file"
+        )
     return unicodedata.normalize("NFC", caption)
 
 

@@ -6,16 +6,16 @@ Rows count as a spreadsheet shows them: in a CSV file row 1 is the header, in a 
 from __future__ import annotations
 
 import csv
-import io
+import itertools
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from widespectrum.errors import InputError
 from widespectrum.types import Prompt
 
-__all__ = ["read_prompts", "read_table"]
+__all__ = ["is_one_line", "read_csv_records", "read_prompts", "read_table"]
 
 Row: TypeAlias = tuple[int, Mapping[str, Any]]
 
@@ -23,19 +23,66 @@ _PROMPT_COLUMNS = ("pair_id", "role", "text", "dimensions")
 _OPTIONAL_PROMPT_COLUMNS = ("subset", "prompt_id")
 
 
+def is_one_line(text: str) -> bool:
+    """Whether a text holds no control character, line break or broken byte, and so can stand in a terminal table."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
+
+
+def _utf8(line: str) -> str:
+    """`line` itself; UnicodeEncodeError where it holds a byte that was not UTF-8 and was read as a surrogate."""
+    line.encode()
+    return line
+
+
+def _csv_advice(error: UnicodeEncodeError | csv.Error) -> str:
+    """What is wrong and what to do, in the words of someone who looks at the table and not at the parser."""
+    if isinstance(error, UnicodeEncodeError):
+        return "expected UTF-8 text, got other bytes; save the table as CSV in UTF-8"
+    reason = str(error)
+    if "unexpected end of data" in reason:
+        return "a cell opens with a quote that is never closed; close it, or remove it"
+    if "expected after" in reason:
+        return "only a comma may follow a closing quote; write a quote inside a quoted cell twice"
+    if "field limit" in reason:
+        return f"a cell is longer than {csv.field_size_limit()} characters; close its quote, or shorten it"
+    return f"this is not valid CSV ({reason}); correct it"
+
+
+def _csv_records(path: Path, unit: Literal["row", "line"]) -> Iterator[tuple[int, list[str]]]:
+    # Bad bytes pass the decoder, which reads ahead, so that the record which holds them can be named.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(map(_utf8, file), strict=True)
+        for row in itertools.count(1):
+            number = row if unit == "row" else reader.line_num + 1
+            try:
+                cells = next(reader, None)
+            except (UnicodeEncodeError, csv.Error) as error:
+                raise InputError(f"{path}, {unit} {number}: {_csv_advice(error)}") from None
+            if cells is None:
+                return
+            if len(cells) > 1 or "".join(cells).strip():
+                yield number, cells
+
+
+def read_csv_records(path: Path, unit: Literal["row", "line"]) -> list[tuple[int, list[str]]]:
+    """The header and the other records of a CSV file, without blank ones, each with its number.
+
+    A record may span several lines: `unit` says whether it is counted as a row, or named by the line where it starts.
+    InputError with that number for broken CSV, and for a file that is empty or has other separators than commas.
+    """
+    records = list(_csv_records(path, unit))
+    if not records:
+        raise InputError(f"{path} is empty; expected a CSV file that begins with a header")
+    number, header = records[0]
+    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
+        raise InputError(f"{path}, {unit} {number}: columns must be separated by commas, got {header[0][:80]!r}")
+    return records
+
+
 def _read_csv(path: Path) -> tuple[list[str], list[Row]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from None
-    except csv.Error as error:
-        raise InputError(f"{path} is not valid CSV: {error}") from None
-    header = lines[0] if lines else []
+    (_, header), *records = read_csv_records(path, "row")
     rows: list[Row] = []
-    for number, cells in enumerate(lines[1:], start=2):
-        if not cells:
-            continue
+    for number, cells in records:
         if len(cells) != len(header):
             raise InputError(f"{path}, row {number}: expected {len(header)} cells as in the header, got {len(cells)}")
         rows.append((number, dict(zip(header, cells, strict=True))))
@@ -56,10 +103,12 @@ def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
 def read_table(path: Path, required: Collection[str], optional: Collection[str] = ()) -> list[Row]:
     """The rows of a CSV or Parquet file with their numbers; InputError unless its columns are the expected ones."""
     readers = {".csv": _read_csv, ".parquet": _read_parquet}
+    if path.is_dir():
+        raise InputError(f"expected a table ending in .csv or .parquet, got the folder {path.absolute()}")
     if path.suffix.lower() not in readers:
         raise InputError(f"expected a table ending in .csv or .parquet, got {path}")
     if not path.is_file():
-        raise InputError(f"no file at {path}")
+        raise InputError(f"no file at {path.absolute()}; relative paths start at the folder in which the command runs")
     header, rows = readers[path.suffix.lower()](path)
     for name in required:
         if name not in header:
