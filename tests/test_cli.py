@@ -225,7 +225,7 @@ COLUMNS = ["model_tag", "prompt_index", *(f"{prefix}_{cell}" for prefix in REWAR
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: [row[:-1] for row in table], "scores.csv: the columns image_reward_didp are missing; expected"),
+        (lambda table: [row[:-1] for row in table], "scores.csv: the columns image_reward_didp are missing; add"),
         (
             lambda table: [*table[:2], [*table[2][:5], "high", *table[2][6:]]],
             "scores.csv, line 3: column 'hpsv3_didp' must",

@@ -164,7 +164,7 @@ ModelOption = Annotated[
 
 @app.command()
 def generate(
-    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run file (TOML) or a run folder.")] = None,
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run file (TOML) or a run folder.")] = None,
     out: OutOption = None,
     generator: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Without RUN: a generator; may be repeated.")

@@ -118,13 +118,14 @@ def pair_table(run: Path, judge: str) -> pd.DataFrame:
 
     Columns: `pair_id`, `generator`, `image_seed`, `reward_model`, the four scores, `image_io`, `image_ia`,
     `prompt_pa`, `cluster`, `dimensions`; of the judge `verdict` (of I_a against I_o under p_a), `j_io`, `j_ia` (lists
-    over the dimensions), `effect_*`, `content_*`, each None where there is none; `controlled` (I_a was changed, by a
-    generator that by construction does what p_a asks for).
+    over the dimensions), `effect_*`, `content_*`, each None where there is none; `graded` (the generator by
+    construction does what p_a asks for), `controlled` (it does, and I_a differs from I_o).
     """
     table = _add_answers(_add_prompts(run, _score_columns(run)), _answers(run, judge))
     specs = read_manifest(run).specs.get("generators", {})
     graded = [label for label, text in specs.items() if effect_strength(ModelSpec.parse(text))]
-    table["controlled"] = table["generator"].isin(graded) & (table["image_io"] != table["image_ia"])
+    table["graded"] = table["generator"].isin(graded)
+    table["controlled"] = table["graded"] & (table["image_io"] != table["image_ia"])
     return table.sort_values([*KEY, "reward_model"], ignore_index=True)
 
 

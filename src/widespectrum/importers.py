@@ -94,7 +94,7 @@ def _read_rows(path: Path) -> list[_Row]:
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
     if missing := [name for name in _COLUMNS if name not in header]:
-        raise InputError(f"{path}: the columns {', '.join(missing)} are missing; expected {', '.join(_COLUMNS)}")
+        raise InputError(f"{path}: the columns {', '.join(missing)} are missing; add them to the header and every row")
     if repeated := [name for name, count in Counter(header).items() if count > 1]:
         raise InputError(f"{path}: the header names column {repeated[0]!r} more than once; remove all but one")
 

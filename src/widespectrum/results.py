@@ -228,11 +228,7 @@ def _material(rows: pd.DataFrame) -> str:
 
 
 def _note_unchanged(out: _Collector, model: str, rows: pd.DataFrame) -> None:
-    unchanged = int(
-        (
-            (rows["image_io"] == rows["image_ia"]) & rows["generator"].isin(rows.loc[rows["controlled"], "generator"])
-        ).sum()
-    )
+    unchanged = int((rows["graded"] & ~rows["controlled"]).sum())
     if unchanged:
         out.note(model, "controlled", "n_pairs", f"{unchanged} pairs left out: the effect changed nothing in the image")
 
