@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from widespectrum import types
 from widespectrum.functional import (
@@ -24,6 +25,10 @@ ESTIMATES = [
     "content_preservation",
     "delta_j_all",
     "delta_j_selected",
+    "effect_after",
+    "content_after",
+    "j_after",
+    "j_after_selected",
     "escape_rate",
     "polish_overlap",
     "refusal_rate",
@@ -31,7 +36,8 @@ ESTIMATES = [
     "wilcoxon_r",
     "wilcoxon_j_r",
 ]
-P_VALUES = ["wilcoxon_p", "wilcoxon_j_p", "mcnemar_p", "mcnemar_p_one_sided"]
+TESTS = ["wilcoxon_p", "wilcoxon_j_p", "mcnemar_p"]
+P_VALUES = [*TESTS, "mcnemar_p_one_sided", *(f"{name}_holm" for name in TESTS)]
 
 
 def study(n, seed=0, **extra):
@@ -58,7 +64,7 @@ def test_public_names_are_all_there_and_no_others():
     expected = {f"{name}{end}" for name in ESTIMATES for end in ("", "_ci_low", "_ci_high")} | set(P_VALUES)
     rates = ("success_rate", "refusal_rate", "failure_rate")
     expected |= {f"{name}_wilson_{end}" for name in rates for end in ("low", "high")}
-    expected |= {"n_pairs", "n_prompts", "coverage", "notes", "undefined_resamples", "by_dimension", "base"}
+    expected |= {"n_pairs", "n_prompts", "coverage", "notes", "undefined_resamples", "cautions", "by_dimension", "base"}
     assert set(result) == expected
     assert result["notes"] == {}
     assert set(result["coverage"].values()) == {1.0}
@@ -81,6 +87,10 @@ def test_means_agree_with_numpy():
         "delta_j_all": np.mean(delta_j.sum(axis=1)),
         "delta_j_selected": np.mean((delta_j * chosen).sum(axis=1)),
         "escape_rate": np.mean(data["r_ia_po"] < np.percentile(data["r_io_po"], 10)),
+        "effect_after": np.mean(data["effect_ia"]),
+        "content_after": np.mean(data["content_ia"]),
+        "j_after": np.mean(data["j_ia"].sum(axis=1)),
+        "j_after_selected": np.mean((data["j_ia"] * chosen).sum(axis=1)),
         "refusal_rate": 0.0,
         "failure_rate": 0.0,
     }
@@ -102,6 +112,12 @@ def test_comparison_with_a_base():
     assert (result["wilcoxon_j_r"], result["wilcoxon_j_p"]) == pytest.approx(wilcoxon_signed_rank(*sums))
     mcnemar = mcnemar_exact(data["verdict"] == 1, data["verdict_base"] == 1)
     assert (result["mcnemar_p"], result["mcnemar_p_one_sided"]) == mcnemar
+    family = [result[name] for name in TESTS]
+    assert [result[f"{name}_holm"] for name in TESTS] == pytest.approx(multipletests(family, method="holm")[1])
+    blocks = result["by_dimension"].values()
+    family = [block[name] for block in blocks for name in TESTS]
+    adjusted = [block[f"{name}_holm"] for block in blocks for name in TESTS]
+    assert adjusted == pytest.approx(multipletests(family, method="holm")[1])
     base = {name.removesuffix("_base"): values for name, values in data.items() if name.endswith("_base")}
     alone = anti_aesthetic_adherence(**base, dimensions=data["dimensions"], n_resamples=100)
     assert result["base"] == alone

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics
 
 from widespectrum.functional import delong_interval, prior_and_match, reward_bias
@@ -27,6 +28,7 @@ ESTIMATES = [
     "image_prior_standardised",
     "prompt_match_standardised",
 ]
+COUNTS = ("n_positive", "n_negative", "n_tie")
 PROPORTIONS = [
     "match_positive_rate",
     "accuracy_under_original",
@@ -49,8 +51,8 @@ def test_public_names_are_all_there_and_no_others():
     expected = {f"{name}{end}" for name in ESTIMATES for end in ("", "_ci_low", "_ci_high")}
     expected |= {f"{name}_wilson_{end}" for name in PROPORTIONS for end in ("low", "high")}
     expected |= {"auroc_delong_low", "auroc_delong_high", "n_pairs", "n_prompts", "n_positive", "n_negative", "n_tie"}
-    expected |= {"notes", "undefined_resamples"}
-    assert set(result) == expected | {"coverage", "by_group", "macro"}
+    expected |= {"notes", "undefined_resamples", "cautions"}
+    assert set(result) == expected | {"coverage", "by_group", "macro", "verified"}
     assert result["notes"] == {}
     assert (result["n_pairs"], result["n_prompts"]) == (60, 20)
     assert list(result["by_group"]) == [0, 1, 2]
@@ -327,3 +329,58 @@ def test_bootstrapped_auroc_agrees_with_scikit_learn_per_resample():
     low, high = np.quantile(values, [0.025, 0.975])
     assert result["auroc_ci_low"] == pytest.approx(low, abs=0.3 * np.std(values))
     assert result["auroc_ci_high"] == pytest.approx(high, abs=0.3 * np.std(values))
+
+
+def test_verified_and_controlled_pairs_equal_calls_on_their_rows():
+    data = pairs(90, prompt_id=np.tile(np.arange(30), 3), group=np.repeat(["a", "b", "c"], 30))
+    flags = np.arange(90) % 3 > 0
+    result = reward_bias(**data, controlled=flags)
+    for name, rows in (("verified", data["verdict"] == 1), ("controlled", flags)):
+        chosen = {key: values[rows] if np.ndim(values) else values for key, values in data.items() if key != "verdict"}
+        alone = reward_bias(**chosen)
+        without = {key: value for key, value in numbers(alone).items() if key not in COUNTS}
+        assert numbers(result[name]) == pytest.approx(without)
+        assert result[name]["notes"] == {}
+        assert numbers(result[name]["macro"]) == pytest.approx(numbers(alone["macro"]))
+        assert list(result[name]["by_group"]) == ["a", "b", "c"]
+
+
+def test_a_subset_without_pairs_is_named():
+    result = reward_bias(**pairs(20) | {"verdict": np.zeros(20)}, controlled=[False] * 20)
+    assert not {"verified", "controlled"} & set(result)
+    assert result["notes"]["verified"] == "not given: no pair is verified"
+    assert result["notes"]["controlled"] == "not given: no pair is controlled"
+
+
+def test_cautions_name_what_is_to_be_read_with_care():
+    data = pairs(100) | {"verdict": np.repeat([0.0, 1.0], [30, 70])}
+    assert reward_bias(**data)["cautions"] == {}
+    data["verdict"] = np.repeat([0.0, 1.0], [29, 71])
+    assert set(reward_bias(**data)["cautions"]) == {"auroc", "balanced_accuracy", "mcc"}
+    assert set(reward_bias(**data, prompt_id=np.arange(100) % 29, image_seed=range(100))["cautions"]) == {
+        "auroc",
+        "balanced_accuracy",
+        "mcc",
+        "n_prompts",
+    }
+
+
+def test_a_negative_match_keeps_its_ratio_with_a_caution():
+    zero, one = np.zeros(40), np.ones(40)
+    result = reward_bias(zero, one, one, zero + np.linspace(0, 0.1, 40))
+    assert result["prompt_match_ci_high"] < 0
+    assert result["prior_over_match"] == pytest.approx(-result["image_prior"] / result["prompt_match"])
+    assert "wrong way" in result["cautions"]["prior_over_match"]
+
+
+def test_bca_intervals_agree_with_scipy():
+    rng = np.random.default_rng(8)
+    prior = rng.exponential(size=80)
+    result = reward_bias(np.zeros(80), np.zeros(80), prior, prior + 1, n_resamples=20_000, interval="bca")
+    oracle = stats.bootstrap((prior + 0.5,), np.mean, n_resamples=20_000, method="BCa", rng=np.random.default_rng(1))
+    margin = 0.1 * oracle.standard_error
+    assert result["image_prior"] == pytest.approx(np.mean(prior + 0.5))
+    assert result["image_prior_ci_low"] == pytest.approx(oracle.confidence_interval.low, abs=margin)
+    assert result["image_prior_ci_high"] == pytest.approx(oracle.confidence_interval.high, abs=margin)
+    percentile = reward_bias(np.zeros(80), np.zeros(80), prior, prior + 1, n_resamples=20_000)
+    assert abs(percentile["image_prior_ci_high"] - result["image_prior_ci_high"]) > margin
