@@ -10,14 +10,15 @@ import numpy as np
 from ._adherence_rows import ALL_DIMENSIONS, Rows, adherence_rows, dimension_flags
 from ._auroc import score_order
 from ._bootstrap import (
+    Draws,
     Resampling,
     Statistic,
+    add_wilson,
     cluster_sums,
-    point_estimates,
+    draw,
+    few_clusters,
     ratio,
-    replicate,
     resampling,
-    wilson_interval,
     with_intervals,
 )
 from ._checks import (
@@ -33,7 +34,7 @@ from ._checks import (
     row_labels,
 )
 from ._polish import escape, weighted_escape_rate, weighted_overlap
-from ._significance import mcnemar_exact, signed_ranks, weighted_effect_size, wilcoxon_signed_rank
+from ._significance import holm, mcnemar_exact, signed_ranks, weighted_effect_size, wilcoxon_signed_rank
 
 REQUIRES = {
     "success_rate": ("verdict",),
@@ -42,6 +43,10 @@ REQUIRES = {
     "effect_gain": ("effect_io", "effect_ia"),
     "delta_j_all": ("j_io", "j_ia (of all eleven dimensions)"),
     "delta_j_selected": ("j_io", "j_ia (of the selected dimensions)", "dimensions"),
+    "effect_after": ("effect_ia",),
+    "content_after": ("content_ia",),
+    "j_after": ("j_ia (of all eleven dimensions)",),
+    "j_after_selected": ("j_ia (of the selected dimensions)", "dimensions"),
     "refusal_rate": ("status",),
     "failure_rate": ("status",),
     "content_preservation": ("content_io (above 0 on average)", "content_ia"),
@@ -52,9 +57,10 @@ REQUIRES = {
     "wilcoxon_j_r": ("j_ia", "j_ia_base (of all eleven dimensions, differing in at least one row)"),
     "mcnemar_p": ("verdict", "verdict_base"),
 }
-MEANS = tuple(REQUIRES)[:8]
+MEANS = tuple(REQUIRES)[:12]
 PROPORTIONS = ("success_rate", "refusal_rate", "failure_rate")
 TESTED = {"wilcoxon": "reward_after", "wilcoxon_j": "j_after"}
+P_VALUES = ("wilcoxon_p", "wilcoxon_j_p", "mcnemar_p")
 _REASONS = {name: f"not given: no row has {' and '.join(inputs)}" for name, inputs in REQUIRES.items()}
 _SliceStatistic = Callable[[Floats], Floats]  # weights (resamples, prompts) to (resamples,)
 
@@ -95,6 +101,7 @@ def anti_aesthetic_adherence(
     n_resamples: int = 2000,
     seed: int = 0,
     confidence_level: float = 0.95,
+    interval: str = "percentile",
 ) -> dict[str, Any]:
     """Whether a generator follows a wide-spectrum prompt, away from the mainstream look, with the content still there.
 
@@ -104,13 +111,15 @@ def anti_aesthetic_adherence(
     Formula: `success_rate` = share of verdict 1; `delta_reward` = mean r(I_a,p_o) − r(I_o,p_o) and `reward_after` =
     mean r(I_a,p_o); `effect_gain` = mean effect(I_a) − effect(I_o); `content_preservation` = mean content(I_a) / mean
     content(I_o); `delta_j_all` and `delta_j_selected` = mean over pairs of J(I_a,d) − J(I_o,d), summed over all eleven
-    dimensions d or over those that the prompt selects. Polish pull, how much of I_a stays inside the generator's own
+    dimensions d or over those that the prompt selects; `effect_after`, `content_after`, `j_after` and
+    `j_after_selected` = the means of I_a alone. Polish pull, how much of I_a stays inside the generator's own
     polished default: `escape_rate` = share of I_a with r(I_a,p_o) below the 10th percentile of r(I_o,p_o), and
     `polish_overlap` = 2·min(A, 1 − A), A = P(r(I_a,p_o) > r(I_o,p_o)) + ½ P(equal) over all pairs of images.
     `refusal_rate`, `failure_rate` = shares of those statuses. Against a base generator, paired by row: `wilcoxon_r` =
     −Z/√N of the signed ranks of r(I_a,p_o) (zeros dropped, N all pairs; the sign of base − aligned), `wilcoxon_p`
     one-sided for "aligned is greater", `wilcoxon_j_r` and `_p` the same on the sum of J(I_a,d); `mcnemar_p` exact and
-    two-sided, `mcnemar_p_one_sided` for "aligned succeeds less often".
+    two-sided, `mcnemar_p_one_sided` for "aligned succeeds less often"; `wilcoxon_p_holm`, `wilcoxon_j_p_holm` and
+    `mcnemar_p_holm` are adjusted for the three of them, in `by_dimension` for those of all dimensions.
 
     Inputs: two rewards, float or None (n,), one row per prompt pair. Optional, each (n,): `verdict` 1 (I_a fits p_a
     better), 0 (I_o), 0.5 (tie) or None; `effect_*`, the share of the requested effects that shows, and `content_*`, how
@@ -150,7 +159,7 @@ def anti_aesthetic_adherence(
     >>> result["notes"]["effect_gain"]
     'not given: no row has effect_io and effect_ia'
     """
-    options = resampling(n_resamples, seed, confidence_level)
+    options = resampling(n_resamples, seed, confidence_level, interval)
     n = require_rows("r_io_po", r_io_po)
     own = {"r_io_po": r_io_po, "r_ia_po": r_ia_po, "verdict": verdict, "effect_io": effect_io, "effect_ia": effect_ia}
     own |= {"content_io": content_io, "content_ia": content_ia, "j_io": j_io, "j_ia": j_ia, "status": status}
@@ -183,14 +192,12 @@ def _analyse(study: _Study, selected: Flags | None, options: Resampling) -> dict
         slices |= {ALL_DIMENSIONS[k]: np.flatnonzero(selected[:, k]) for k in np.flatnonzero(selected.any(axis=0))}
     statistic = _statistic(study, slices)
     n_clusters = len(study.prompts.names)
-    points, replicates = point_estimates(statistic, n_clusters), replicate(statistic, n_clusters, options)
-    blocks = {}
-    for k, (name, rows) in enumerate(slices.items()):
-        point = {key: values[k] for key, values in points.items() if name or key != "delta_j"}
-        blocks[name] = _block(
-            study, rows, name, point, {key: values[:, k] for key, values in replicates.items()}, options
-        )
+    draws = draw(statistic, n_clusters, options)
+    blocks = {name: _block(study, rows, name, draws.of(k), options) for k, (name, rows) in enumerate(slices.items())}
     result = blocks.pop("")
+    if study.base is not None:
+        for family in ([result], [*blocks.values()]):
+            _add_holm(family)
     result["coverage"] = study.rows.coverage | {"dimensions": float(selected is not None)}
     return result | ({"by_dimension": blocks} if selected is not None else {})
 
@@ -254,6 +261,14 @@ def _effect_size(aligned: Floats, base: Floats, clusters: Codes) -> _SliceStatis
     return lambda weights: weighted_effect_size(ranks, weights)
 
 
+def _add_holm(family: list[dict[str, Any]]) -> None:
+    """Adds every p-value of the blocks, adjusted for all of them together."""
+    found = [(block, name) for block in family for name in P_VALUES if name in block]
+    adjusted = holm([block[name] for block, name in found])
+    for (block, name), p in zip(found, adjusted, strict=True):
+        block[f"{name}_holm"] = float(p)
+
+
 def _paired(study: _Study, base_rows: Rows, column: str, rows: Codes) -> tuple[Floats, Floats, Codes]:
     """The rows in which both generators have a value: aligned, base, clusters."""
     aligned, base = study.rows.values[column][rows], base_rows.values[column][rows]
@@ -276,25 +291,15 @@ def _cluster_counts(study: _Study, rows: Codes, dimension: str) -> dict[str, int
     return counts
 
 
-def _block(
-    study: _Study,
-    rows: Codes,
-    dimension: str,
-    points: Mapping[str, Any],
-    replicates: Mapping[str, Floats],
-    options: Resampling,
-) -> dict[str, Any]:
+def _block(study: _Study, rows: Codes, dimension: str, draws: Draws, options: Resampling) -> dict[str, Any]:
     """Everything about one slice of the rows, flat."""
-    counts = _cluster_counts(study, rows, dimension)
-    result = with_intervals(points, replicates, counts, _REASONS, options)
-    for name in PROPORTIONS:
-        if name in result:
-            column = study.rows.values[name][rows]
-            n = int((~np.isnan(column)).sum())
-            ends = wilson_interval(float(np.nansum(column)), n, options.confidence_level)
-            result[f"{name}_wilson_low"], result[f"{name}_wilson_high"] = ends
+    if not dimension:
+        draws.point.pop("delta_j")
+    result = with_intervals(draws, _cluster_counts(study, rows, dimension), _REASONS, options)
+    add_wilson(result, {name: int((~np.isnan(study.rows.values[name][rows])).sum()) for name in PROPORTIONS}, options)
     sizes = {"n_pairs": len(rows), "n_prompts": len(np.unique(study.prompts.codes[rows]))}
-    return sizes | (result if study.base is None else _with_tests(study, study.base, rows, result))
+    result = sizes | result | {"cautions": few_clusters(sizes["n_prompts"])}
+    return result if study.base is None else _with_tests(study, study.base, rows, result)
 
 
 def _with_tests(study: _Study, base_rows: Rows, rows: Codes, result: dict[str, Any]) -> dict[str, Any]:

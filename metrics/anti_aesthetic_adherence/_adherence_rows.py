@@ -86,6 +86,7 @@ def _derived(columns: Mapping[str, Floats], status: Any, skip: Flags, selected: 
         "reward_after": get["r_ia_po"],
         "reward_before": get["r_io_po"],
         "effect_gain": get["effect_ia"] - get["effect_io"],
+        "effect_after": get["effect_ia"],
         "content_before": get["content_io"],
         "content_after": get["content_ia"],
         "refusal_rate": missing if status is None else (status == "refused").astype(np.float64),
@@ -110,6 +111,7 @@ def _j_values(columns: Mapping[str, Floats], n: int, selected: Flags | None) -> 
     over_selected = np.where(chosen, delta, 0.0).sum(axis=1)
     values = {
         "j_after": after[:, : len(DIMENSIONS)].sum(axis=1),
+        "j_after_selected": np.where(chosen.any(axis=1), np.where(chosen, after, 0.0).sum(axis=1), np.nan),
         "delta_j_all": delta[:, : len(DIMENSIONS)].sum(axis=1),
         "delta_j_selected": np.where(chosen.any(axis=1), over_selected, np.nan),
     }

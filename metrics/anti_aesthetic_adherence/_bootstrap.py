@@ -1,27 +1,34 @@
 """Intervals: a seeded cluster bootstrap over prompts, and Wilson's interval for a plain proportion.
 
 A resample draws as many clusters as there are, with replacement; a cluster drawn twice weighs twice. A statistic is a
-function of such weights, so that one piece of code gives the estimate (all weights 1) and its resamples, and a sum over
-rows is a product of the weights with the clusters' own sums. The same `seed` and number of clusters give the same
-resamples in every call: reward models are compared on common draws.
+function of such weights, so that one piece of code gives the estimate (all weights 1), its resamples, and its values
+with one cluster left out; and a sum over rows is a product of the weights with the clusters' own sums. The same `seed`
+and number of clusters give the same resamples in every call: reward models are compared on common draws.
 
-Source: Field and Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69 (2007); Wilson, JASA 22 (1927).
+Source: Field and Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69 (2007); Efron, "Better bootstrap
+confidence intervals", JASA 82 (1987), for BCa; Wilson, JASA 22 (1927).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from ._checks import Codes, Floats, Names, complete_column, label_column
 
 Statistic: TypeAlias = Callable[[Floats], dict[str, Floats]]
 """Weights (resamples, clusters) to named estimates (resamples, slices); NaN where an estimate is undefined."""
 
+INTERVALS = ("percentile", "bca")
+FEW_CLUSTERS = 30
+"""Below this many prompts an interval of resampled prompts is too narrow to be taken at its word."""
+
 _TOO_FEW = "no interval: it needs at least two prompts (of each verdict, where both are compared)"
+_NEVER = "no interval: it is undefined in every resample"
+_NO_BCA = "no BCa interval: all resamples lie on one side of the estimate, or one prompt alone decides it"
 _ELEMENTS = 1 << 18  # numbers in one working array: 2 MB, about a core's cache
 
 
@@ -39,9 +46,29 @@ class Resampling(NamedTuple):
     n_resamples: int
     seed: int
     confidence_level: float
+    interval: str = "percentile"
 
 
-def resampling(n_resamples: int, seed: int, confidence_level: float) -> Resampling:
+class Draws(NamedTuple):
+    """Estimates by name: on the rows as they are, on every resample, and without each cluster (for BCa alone).
+
+    The last axis runs over slices of the rows; `of` takes one of them.
+    """
+
+    point: dict[str, Floats]
+    replicates: dict[str, Floats]
+    left_out: dict[str, Floats]
+
+    def of(self, k: int) -> Draws:
+        """The estimates of slice k."""
+        return self.map(lambda table: {name: values[..., k] for name, values in table.items()})
+
+    def map(self, function: Callable[[dict[str, Floats]], dict[str, Floats]]) -> Draws:
+        """`function` applied to each of the three tables."""
+        return Draws(function(self.point), function(self.replicates), function(self.left_out) if self.left_out else {})
+
+
+def resampling(n_resamples: int, seed: int, confidence_level: float, interval: str = "percentile") -> Resampling:
     """Checked options; ValueError names the one that is wrong."""
     if isinstance(n_resamples, bool) or not isinstance(n_resamples, int | np.integer) or n_resamples < 1:
         raise ValueError(f"n_resamples: expected a whole number of at least 1, got {n_resamples!r}")
@@ -49,7 +76,9 @@ def resampling(n_resamples: int, seed: int, confidence_level: float) -> Resampli
         raise ValueError(f"seed: expected a whole number of at least 0, got {seed!r}")
     if not isinstance(confidence_level, int | float | np.floating) or not 0 < confidence_level < 1:
         raise ValueError(f"confidence_level: expected a number between 0 and 1, such as 0.95, got {confidence_level!r}")
-    return Resampling(int(n_resamples), int(seed), float(confidence_level))
+    if interval not in INTERVALS:
+        raise ValueError(f"interval: expected one of {', '.join(INTERVALS)}, got {interval!r}")
+    return Resampling(int(n_resamples), int(seed), float(confidence_level), interval)
 
 
 def cluster_weights(n_clusters: int, options: Resampling) -> Iterator[Floats]:
@@ -87,21 +116,55 @@ def in_blocks(function: Callable[[Floats], Floats], weights: Floats, width: int)
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def point_estimates(statistic: Statistic, n_clusters: int) -> dict[str, Floats]:
-    """The estimates on the rows as they are, one number per slice."""
-    return {name: values[0] for name, values in statistic(np.ones((1, n_clusters))).items()}
+def draw(statistic: Statistic, n_clusters: int, options: Resampling) -> Draws:
+    """The estimates of `statistic` on the rows, on every resample and, for BCa, without each cluster in turn."""
+    point = {name: values[0] for name, values in statistic(np.ones((1, n_clusters))).items()}
+    replicates = _stacked(statistic, cluster_weights(n_clusters, options))
+    bca = options.interval == "bca" and n_clusters > 1
+    return Draws(point, replicates, _stacked(statistic, _without_each(n_clusters)) if bca else {})
 
 
-def replicate(statistic: Statistic, n_clusters: int, options: Resampling) -> dict[str, Floats]:
-    """The estimates on every resample: name to array (n_resamples, slices)."""
-    blocks = [statistic(weights) for weights in cluster_weights(n_clusters, options)]
+def _stacked(statistic: Statistic, weights: Iterable[Floats]) -> dict[str, Floats]:
+    blocks = [statistic(block) for block in weights]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _without_each(n_clusters: int) -> Iterator[Floats]:
+    block = max(1, _ELEMENTS // n_clusters)
+    for start in range(0, n_clusters, block):
+        rows = min(block, n_clusters - start)
+        weights = np.ones((rows, n_clusters))
+        weights[np.arange(rows), start + np.arange(rows)] = 0
+        yield weights
 
 
 def percentile_interval(estimate: float, replicates: Floats, confidence_level: float) -> tuple[float, float]:
     """The central `confidence_level` of the replicates, widened to hold the estimate where they leave it out."""
     tail = (1 - confidence_level) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail])
+    return min(float(low), estimate), max(float(high), estimate)
+
+
+def bca_interval(
+    estimate: float, replicates: Floats, left_out: Floats, confidence_level: float
+) -> tuple[float, float] | None:
+    """Efron's bias-corrected and accelerated interval; None where the correction is undefined.
+
+    `left_out` holds the estimate without each cluster. A replicate that differs from the estimate by rounding alone
+    ties with it, and ties count half. Source: Efron, JASA 82 (1987).
+    """
+    rounding = 1e-12 * np.abs(replicates).max()
+    below = ((replicates < estimate - rounding).mean() + (replicates <= estimate + rounding).mean()) / 2
+    if below in (0, 1) or np.isnan(left_out).any():
+        return None
+    shift = left_out.mean() - left_out
+    shift /= np.abs(shift).max() or 1.0  # the third power of very small numbers is 0
+    acceleration = (shift**3).sum() / (6 * (shift**2).sum() ** 1.5) if shift.any() else 0.0
+    bias = ndtri(below)
+    normal = bias + ndtri(np.array([1 - confidence_level, 1 + confidence_level]) / 2)
+    if (acceleration * normal >= 1).any():
+        return None
+    low, high = np.quantile(replicates, ndtr(bias + normal / (1 - acceleration * normal)))
     return min(float(low), estimate), max(float(high), estimate)
 
 
@@ -130,11 +193,12 @@ def cluster_means(
         totals = weights @ sums
         return {"mean": totals[:, 1:] / totals[:, :1]}
 
-    mean = point_estimates(statistic, n_clusters)["mean"]
+    draws = draw(statistic, n_clusters, options)
+    mean = draws.point["mean"]
     if n_clusters < 2:
         return ClusterMeans(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
-    draws = replicate(statistic, n_clusters, options)["mean"]
-    ends = [percentile_interval(float(m), draws[:, k], options.confidence_level) for k, m in enumerate(mean)]
+    replicates = draws.replicates["mean"]
+    ends = [percentile_interval(float(m), replicates[:, k], options.confidence_level) for k, m in enumerate(mean)]
     low, high = np.array(ends).T
     return ClusterMeans(mean, low, high)
 
@@ -154,13 +218,9 @@ def wilson_interval(successes: float, n: float, confidence_level: float = 0.95) 
 
 
 def with_intervals(
-    estimates: Mapping[str, float],
-    replicates: Mapping[str, Floats],
-    n_clusters: Mapping[str, int],
-    reasons: Mapping[str, str],
-    options: Resampling,
+    draws: Draws, n_clusters: Mapping[str, int], reasons: Mapping[str, str], options: Resampling
 ) -> dict[str, Any]:
-    """`<name>`, `<name>_ci_low` and `<name>_ci_high` of every defined estimate, flat.
+    """`<name>`, `<name>_ci_low` and `<name>_ci_high` of every defined estimate of one slice, flat.
 
     `notes` says why a name or an interval is absent (`reasons[name]` for an undefined estimate; fewer than two
     clusters, `n_clusters[name]`, for an interval); `undefined_resamples` counts the resamples that an interval leaves
@@ -169,17 +229,39 @@ def with_intervals(
     result: dict[str, Any] = {}
     notes: dict[str, str] = {}
     undefined: dict[str, int] = {}
-    for name, estimate in estimates.items():
+    for name, estimate in draws.point.items():
         if np.isnan(estimate):
             notes[name] = reasons[name]
             continue
         result[name] = float(estimate)
-        defined = replicates[name][~np.isnan(replicates[name])]
+        defined = draws.replicates[name][~np.isnan(draws.replicates[name])]
         if n_clusters[name] < 2 or not len(defined):
-            notes[f"{name}_ci"] = _TOO_FEW
+            notes[f"{name}_ci"] = _TOO_FEW if n_clusters[name] < 2 else _NEVER
             continue
-        if len(defined) < len(replicates[name]):
-            undefined[name] = len(replicates[name]) - len(defined)
-        ends = percentile_interval(result[name], defined, options.confidence_level)
-        result[f"{name}_ci_low"], result[f"{name}_ci_high"] = ends
+        if len(defined) < len(draws.replicates[name]):
+            undefined[name] = len(draws.replicates[name]) - len(defined)
+        ends: tuple[float, float] | None
+        if options.interval == "bca":
+            ends = bca_interval(result[name], defined, draws.left_out[name], options.confidence_level)
+        else:
+            ends = percentile_interval(result[name], defined, options.confidence_level)
+        if ends is None:
+            notes[f"{name}_ci"] = _NO_BCA
+        else:
+            result[f"{name}_ci_low"], result[f"{name}_ci_high"] = ends
     return result | {"notes": notes, "undefined_resamples": undefined}
+
+
+def few_clusters(n_clusters: int) -> dict[str, str]:
+    """The caution that belongs to a result with few prompts; empty where there are enough."""
+    if n_clusters >= FEW_CLUSTERS:
+        return {}
+    return {"n_prompts": f"fewer than {FEW_CLUSTERS} prompts: intervals over prompts are too narrow to rest a claim on"}
+
+
+def add_wilson(result: dict[str, Any], sizes: Mapping[str, int], options: Resampling) -> None:
+    """Adds `<name>_wilson_low` and `_high` to every proportion of `sizes` (name to trials) that `result` holds."""
+    for name, n in sizes.items():
+        if name in result:
+            ends = wilson_interval(round(result[name] * n), n, options.confidence_level)
+            result[f"{name}_wilson_low"], result[f"{name}_wilson_high"] = ends

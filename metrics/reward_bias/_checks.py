@@ -70,7 +70,7 @@ def number_column(name: str, values: Numbers, n: int, *, skip: Flags | None = No
     """
     rows = as_rows(name, values)
     if len(rows) != n:
-        raise ValueError(f"{name}: expected {n} rows like the rewards, got {len(rows)}; give one value per row")
+        raise ValueError(f"{name}: expected {n} rows like the other columns, got {len(rows)}; give one value per row")
     skipped = np.zeros(n, dtype=bool) if skip is None else skip
     if rows.dtype == object and all(type(item) in (int, float) for item in rows):
         rows = rows.astype(np.float64)
@@ -106,6 +106,13 @@ def verdict_column(name: str, values: Numbers, n: int, *, skip: Flags | None = N
     return _within(name, column, np.isin(column, VERDICTS), "a verdict 0, 0.5 (tie) or 1, or None")
 
 
+def flag_column(name: str, values: Numbers, n: int) -> Flags:
+    """Flags given as true and false or as 1 and 0; every row has one."""
+    column = complete_column(name, values, n)
+    flags: Flags = _within(name, column, np.isin(column, (0, 1)), "true or false, or 1 or 0") == 1
+    return flags
+
+
 def range_column(name: str, values: Numbers, n: int, high: float, *, skip: Flags | None = None) -> Floats:
     """Numbers in [0, high]; None, stored as NaN, where there is none."""
     column = number_column(name, values, n, skip=skip)
@@ -116,7 +123,7 @@ def label_column(name: str, values: Names, n: int) -> Labels:
     """Names or numbers that label the rows; every row has one."""
     rows = as_rows(name, values)
     if len(rows) != n:
-        raise ValueError(f"{name}: expected {n} rows like the rewards, got {len(rows)}; give one label per row")
+        raise ValueError(f"{name}: expected {n} rows like the other columns, got {len(rows)}; give one label per row")
     items = [item.item() if isinstance(item, np.generic) else item for item in rows.tolist()]
     for row, item in enumerate(items):
         if not isinstance(item, str | int | float) or item == "" or item != item:
@@ -134,6 +141,12 @@ def row_labels(n: int) -> Labels:
     return Labels(list(range(n)), np.arange(n))
 
 
+def select_labels(labels: Labels, flags: Flags) -> Labels:
+    """The labels of the flagged rows alone."""
+    used, codes = np.unique(labels.codes[flags], return_inverse=True)
+    return Labels([labels.names[code] for code in used], codes)
+
+
 def require_unique(columns: Mapping[str, Labels]) -> None:
     """Raises where two rows agree in every one of `columns`."""
     key = np.zeros(len(next(iter(columns.values())).codes), dtype=np.intp)
@@ -149,11 +162,16 @@ def require_unique(columns: Mapping[str, Labels]) -> None:
         raise ValueError(f"row {row} (counted from 0) repeats the key of row {first} ({values}): give each pair once")
 
 
+def _one_list_per_row(name: str, values: Any, n: int) -> list[Any]:
+    rows = list(_listed(name, values))
+    if len(rows) != n:
+        raise ValueError(f"{name}: expected {n} rows like the other columns, got {len(rows)}; give one list per row")
+    return rows
+
+
 def matrix_column(name: str, values: Any, n: int, width: int, high: float, *, skip: Flags) -> Floats:
     """Rows of `width` numbers in [0, high], shape (n, width); None, for a row or a number, becomes NaN."""
-    rows = list(values)
-    if len(rows) != n:
-        raise ValueError(f"{name}: expected {n} rows like the rewards, got {len(rows)}; give one list per row")
+    rows = _one_list_per_row(name, values, n)
     result = np.full((n, width), np.nan)
     for i, row in enumerate(rows):
         if skip[i] or row is None:
@@ -178,12 +196,11 @@ def choice_column(name: str, values: Names, n: int, choices: Sequence[str]) -> N
 
 def selection_flags(name: str, values: Any, n: int, choices: Sequence[str]) -> Flags:
     """One list of names out of `choices` per row, as flags (n, len(choices)); every row names at least one."""
-    rows = list(values)
-    if len(rows) != n:
-        raise ValueError(f"{name}: expected {n} rows like the rewards, got {len(rows)}; give one list per row")
+    rows = _one_list_per_row(name, values, n)
     flags = np.zeros((n, len(choices)), dtype=bool)
     for i, row in enumerate(rows):
-        if row is None or isinstance(row, str) or not len(row) or not set(row) <= set(choices):
+        listed = isinstance(row, Sequence | set | np.ndarray) and not isinstance(row, str) and len(row)
+        if not listed or not all(isinstance(item, str) and item in choices for item in row):
             raise _row_error(name, i, f"a non-empty list of names out of {', '.join(choices)}", row)
         flags[i] = np.isin(choices, list(row))
     return flags

@@ -2,68 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from ._auroc import ScoreOrder, delong_interval, score_order, weighted_auroc
+from ._auroc import delong_interval
 from ._bootstrap import (
+    FEW_CLUSTERS,
+    Draws,
     Resampling,
-    Statistic,
-    cluster_sums,
-    point_estimates,
+    add_wilson,
+    draw,
+    few_clusters,
     ratio,
-    replicate,
     resampling,
-    wilson_interval,
     with_intervals,
 )
-from ._checks import (
-    Codes,
-    Floats,
-    Labels,
-    Names,
-    Numbers,
-    complete_column,
-    label_column,
-    require_rows,
-    require_unique,
-    row_labels,
-    verdict_column,
+from ._checks import Codes, Floats, Labels, Names, Numbers, flag_column
+from ._design import (
+    BOTH_CLASSES,
+    DESIGN_NAMES,
+    VERDICT_NAMES,
+    Pairs,
+    design_statistic,
+    group_slices,
+    prompts_behind,
+    read_pairs,
+    select_pairs,
 )
 
-DESIGN_NAMES = (
-    "image_prior",
-    "prompt_match",
-    "prior_over_match",
+ESTIMATES = DESIGN_NAMES + VERDICT_NAMES
+PROPORTIONS = (
     "match_positive_rate",
     "accuracy_under_original",
     "accuracy_under_wide_spectrum",
     "both_ways_accuracy",
-    "image_prior_standardised",
-    "prompt_match_standardised",
-)
-VERDICT_NAMES = (
     "accuracy",
-    "f1",
-    "f1_weighted",
-    "auroc",
-    "balanced_accuracy",
-    "mcc",
     "always_wide_accuracy",
 )
-PROPORTIONS = {
-    "match_positive_rate": "n_pairs",
-    "accuracy_under_original": "n_pairs",
-    "accuracy_under_wide_spectrum": "n_pairs",
-    "both_ways_accuracy": "n_pairs",
-    "accuracy": "n_decided",
-    "always_wide_accuracy": "n_decided",
-}
 _BOTH_CLASSES = "undefined: it needs at least one pair with verdict 1 and one with verdict 0"
 _NO_SPREAD = "undefined: r(I_o, p_o) is constant or there is one pair only, so there is no spread to divide by"
-_REASONS = {
+REASONS = {
     "prior_over_match": "undefined: the mean prompt match is 0",
     "image_prior_standardised": _NO_SPREAD,
     "prompt_match_standardised": _NO_SPREAD,
@@ -75,39 +55,9 @@ _REASONS = {
     "mcc": "undefined: all verdicts, or all decisions, are of one class",
     "always_wide_accuracy": "undefined: no pair has verdict 1 or 0",
 }
+FEW_OF_A_VERDICT = f"fewer than {FEW_CLUSTERS} prompts of one verdict: its intervals may be far too narrow"
+_NEGATIVE_MATCH = "prompt_match is below 0: the prompt moves this model the wrong way, so read Q and X, not their ratio"
 _NO_RATIO = "not given: the interval of prompt_match includes 0 or is absent, so that the ratio may have either sign"
-
-
-class _Pairs(NamedTuple):
-    """Checked rows; `verdict` is NaN where there is none."""
-
-    io_po: Floats
-    io_pa: Floats
-    ia_po: Floats
-    ia_pa: Floats
-    verdict: Floats
-    prompts: Labels
-
-
-def prior_and_match(r_io_po: Numbers, r_io_pa: Numbers, r_ia_po: Numbers, r_ia_pa: Numbers) -> tuple[Floats, Floats]:
-    """Image prior Q and prompt match X of each pair, whose means `reward_bias` gives.
-
-    Formula: Q = ½[(r(I_a,p_o) + r(I_a,p_a)) − (r(I_o,p_o) + r(I_o,p_a))], the preference for I_a whatever the prompt;
-    X = ½[(r(I_a,p_a) − r(I_o,p_a)) − (r(I_a,p_o) − r(I_o,p_o))], what changing the prompt moves toward I_a. So
-    r(I_a,p_a) − r(I_o,p_a) = Q + X and r(I_a,p_o) − r(I_o,p_o) = Q − X, but for rounding: decide by the raw scores.
-    Inputs: four rewards, float (n,). Returns Q and X, (n,), in reward units.
-    No rows, unequal lengths, a missing value, NaN or infinity raise ValueError.
-
-    >>> prior, match = prior_and_match([4, 5], [3, 5], [1, 2], [4, 3])
-    >>> prior.tolist(), match.tolist()
-    ([-1.0, -2.5], [2.0, 0.5])
-    """
-    n = require_rows("r_io_po", r_io_po)
-    rewards = {"r_io_po": r_io_po, "r_io_pa": r_io_pa, "r_ia_po": r_ia_po, "r_ia_pa": r_ia_pa}
-    io_po, io_pa, ia_po, ia_pa = (complete_column(name, values, n) for name, values in rewards.items())
-    prior = 0.5 * ((ia_po + ia_pa) - (io_po + io_pa))
-    match = 0.5 * ((ia_pa - io_pa) - (ia_po - io_po))
-    return prior, match
 
 
 def reward_bias(
@@ -120,9 +70,11 @@ def reward_bias(
     prompt_id: Names | None = None,
     group: Names | None = None,
     image_seed: Names | None = None,
+    controlled: Numbers | None = None,
     n_resamples: int = 2000,
     seed: int = 0,
     confidence_level: float = 0.95,
+    interval: str = "percentile",
 ) -> dict[str, Any]:
     """Image prior against prompt match of a reward model, and how well it agrees with verdicts.
 
@@ -144,6 +96,7 @@ def reward_bias(
     Inputs: four rewards, float (n,), higher = preferred, one row per prompt pair. Optional, each (n,): `verdict` 1
     (I_a fits p_a better), 0 (I_o), 0.5 (tie) or None; `prompt_id`, the bootstrap's cluster (omitted: every row its
     own); `group`; `image_seed`. (prompt_id, group, image_seed) is a row's key and may not repeat.
+    `controlled` 1 where I_a shows by construction what p_a asks for, else 0.
 
     Range: Q and X in reward units. A model blind to the prompt has X = 0 and both ways 0; an oracle Q = 0 and both
     ways 1; a random one both ways ¼. Accuracy over the two prompts has chance ½. A ratio above 1: taste outweighs the
@@ -154,11 +107,14 @@ def reward_bias(
     `prompt_match` includes 0, no AUROC without both classes, no interval for fewer than two prompts. No rows, unequal
     lengths, NaN, infinity or repeated keys raise ValueError.
 
-    Returns a flat dict: every name above with `<name>_ci_low` and `<name>_ci_high` (percentile cluster bootstrap over
-    prompts, `n_resamples`, `seed`, `confidence_level`), `<name>_wilson_low` and `_high` for proportions,
-    `auroc_delong_low` and `_high` (both take rows as independent), `n_pairs`, `n_prompts`, `n_positive`, `n_negative`,
-    `n_tie`, `coverage` (share of rows with each input), `notes`, `undefined_resamples`. With `group`, `by_group` holds
-    the same per group and `macro` the means over groups, its ratio being that of the means.
+    Returns a flat dict: every name above with `<name>_ci_low` and `<name>_ci_high` (cluster bootstrap over prompts:
+    `n_resamples`, `seed`, `confidence_level`, `interval` "percentile" or "bca"), `<name>_wilson_low` and `_high` for
+    proportions, `auroc_delong_low` and `_high` (both take rows as independent), `n_pairs`, `n_prompts`, `n_positive`,
+    `n_negative`, `n_tie`, `coverage` (share of rows with each input), `notes`, `cautions` (name to why it is to be read
+    with care), `undefined_resamples`. With `group`, `by_group` holds the same per group and `macro` the means over
+    groups, its ratio being that of the means. A generator may have failed to follow p_a, and over all pairs the reward
+    model is then blamed for being right: `verified` holds the same figures, the verdict block apart, over the pairs
+    with verdict 1, and `controlled` over those flagged so.
 
     Source: Guo, Qian, Hasan and Du, "Position: Universal Aesthetic Alignment Narrows Artistic Expression", ICML 2026
     (arXiv 2512.11883) for the verdict block; the prior-against-match design is this package's.
@@ -171,192 +127,120 @@ def reward_bias(
     >>> result["notes"]["auroc"]
     'undefined: it needs at least one pair with verdict 1 and one with verdict 0'
     """
-    options = resampling(n_resamples, seed, confidence_level)
+    options = resampling(n_resamples, seed, confidence_level, interval)
     rewards = {"r_io_po": r_io_po, "r_io_pa": r_io_pa, "r_ia_po": r_ia_po, "r_ia_pa": r_ia_pa}
-    n = require_rows("r_io_po", r_io_po)
-    io_po, io_pa, ia_po, ia_pa = (complete_column(name, values, n) for name, values in rewards.items())
-    verdicts = np.full(n, np.nan) if verdict is None else verdict_column("verdict", verdict, n)
     keys = {"prompt_id": prompt_id, "group": group, "image_seed": image_seed}
-    labels = {name: label_column(name, values, n) for name, values in keys.items() if values is not None}
-    if prompt_id is not None:
-        require_unique(labels)
-    pairs = _Pairs(io_po, io_pa, ia_po, ia_pa, verdicts, labels.get("prompt_id", row_labels(n)))
-    result = _analyse(pairs, labels.get("group"), options)
-    result["coverage"] = {name: float(name in labels) for name in keys}
-    result["coverage"]["verdict"] = float(np.mean(~np.isnan(verdicts)))
+    pairs, groups = read_pairs(rewards, verdict, keys)
+    subsets = {}
+    if verdict is not None:
+        subsets["verified"] = pairs.verdict == 1
+    if controlled is not None:
+        subsets["controlled"] = flag_column("controlled", controlled, len(pairs.verdict))
+    result = _analyse(pairs, groups, options)
+    result["coverage"] = {name: float(values is not None) for name, values in keys.items()}
+    result["coverage"]["verdict"] = float(np.mean(~np.isnan(pairs.verdict)))
+    for name, flags in subsets.items():
+        if flags.any():
+            result[name] = _analyse(*select_pairs(pairs, groups, flags), options, DESIGN_NAMES)
+        else:
+            result["notes"][name] = f"not given: no pair is {name}"
     return result
 
 
-def _analyse(pairs: _Pairs, groups: Labels | None, options: Resampling) -> dict[str, Any]:
-    """The pooled block, with `by_group` and `macro` where there are groups."""
-    slices = [np.arange(len(pairs.verdict))]
-    if groups is not None:
-        slices += [np.flatnonzero(groups.codes == code) for code in range(len(groups.names))]
-    statistic = _statistic(pairs, slices)
+def _analyse(
+    pairs: Pairs, groups: Labels | None, options: Resampling, names: Sequence[str] = ESTIMATES
+) -> dict[str, Any]:
+    """The pooled block of the estimates `names`, with `by_group` and `macro` where there are groups."""
+    slices = group_slices(groups, len(pairs.verdict))
     n_clusters = len(pairs.prompts.names)
-    points, replicates = point_estimates(statistic, n_clusters), replicate(statistic, n_clusters, options)
-    blocks = [_block(pairs, rows, _column(points, k), _column(replicates, k), options) for k, rows in enumerate(slices)]
+    draws = draw(design_statistic(pairs, slices), n_clusters, options)
+    draws = draws.map(lambda table: {name: table[name] for name in names})
+    blocks = [_block(pairs, rows, draws.of(k), options) for k, rows in enumerate(slices)]
     result = blocks[0]
     if groups is not None:
         result["by_group"] = dict(zip(groups.names, blocks[1:], strict=True))
-        counts = [_cluster_counts(pairs, rows) for rows in slices[1:]]
-        result["macro"] = _macro(points, replicates, counts, groups.names, options)
+        counts = [prompts_behind(pairs, rows) for rows in slices[1:]]
+        result["macro"] = _macro(draws, counts, groups.names, options)
     return result
 
 
-def _column(table: Mapping[str, Floats], k: int) -> dict[str, Floats]:
-    return {name: values[..., k] for name, values in table.items()}
-
-
-def _terms(pairs: _Pairs, center: float) -> Floats:
-    """Per row, the numbers whose sums give every estimate but AUROC; shape (n, 12)."""
-    under_original = pairs.io_po > pairs.ia_po
-    under_wide = pairs.ia_pa > pairs.io_pa
-    prior, match = prior_and_match(pairs.io_po, pairs.io_pa, pairs.ia_po, pairs.ia_pa)
-    spread = pairs.io_po - center
-    positive, negative = pairs.verdict == 1, pairs.verdict == 0
-    terms = [np.ones_like(prior), prior, match, match > 0, under_original, under_wide, under_original & under_wide]
-    terms += [spread, spread**2, positive & under_wide, positive & ~under_wide, negative & under_wide]
-    terms += [negative & ~under_wide]
-    return np.stack([np.asarray(term, dtype=np.float64) for term in terms], axis=1)
-
-
-def _statistic(pairs: _Pairs, slices: list[Codes]) -> Statistic:
-    """Weights of prompts (resamples, prompts) to estimates (resamples, slices)."""
-    codes, n_clusters = pairs.prompts.codes, len(pairs.prompts.names)
-    terms = _terms(pairs, float(np.median(pairs.io_po)))
-    sums = np.concatenate([cluster_sums(terms[rows], codes[rows], n_clusters) for rows in slices], axis=1)
-    orders = [_order(pairs, rows) for rows in slices]
-
-    def statistic(weights: Floats) -> dict[str, Floats]:
-        totals = (weights @ sums).reshape(len(weights), len(slices), terms.shape[1])
-        undefined = np.full(len(weights), np.nan)
-        areas = [undefined if order is None else weighted_auroc(order, weights) for order in orders]
-        return _design_estimates(totals) | _verdict_estimates(totals[..., -4:]) | {"auroc": np.stack(areas, axis=1)}
-
-    return statistic
-
-
-def _order(pairs: _Pairs, rows: Codes) -> ScoreOrder | None:
-    """The order of wide-spectrum wins among the losses, by r(I_a,p_a) − r(I_o,p_a); None without both verdicts."""
-    margin = pairs.ia_pa - pairs.io_pa
-    positive, negative = rows[pairs.verdict[rows] == 1], rows[pairs.verdict[rows] == 0]
-    if not (len(positive) and len(negative)):
-        return None
-    codes = pairs.prompts.codes
-    return score_order(margin[positive], margin[negative], codes[positive], codes[negative])
-
-
-def _design_estimates(totals: Floats) -> dict[str, Floats]:
-    n, prior, match, positive, original, wide, both, spread, squares = np.moveaxis(totals[..., :9], -1, 0)
-    square = squares - ratio(spread**2, n)
-    # below this share of the squares the difference is rounding, not variance
-    deviation = np.sqrt(ratio(np.where(square > 1e-12 * squares, square, 0.0), np.maximum(n - 1, 0)))
-    mean_prior, mean_match = ratio(prior, n), ratio(match, n)
-    return {
-        "image_prior": mean_prior,
-        "prompt_match": mean_match,
-        "prior_over_match": ratio(0.0 - mean_prior, mean_match),  # 0 - x: no -0.0
-        "match_positive_rate": ratio(positive, n),
-        "accuracy_under_original": ratio(original, n),
-        "accuracy_under_wide_spectrum": ratio(wide, n),
-        "both_ways_accuracy": ratio(both, n),
-        "image_prior_standardised": ratio(mean_prior, deviation),
-        "prompt_match_standardised": ratio(mean_match, deviation),
-    }
-
-
-def _verdict_estimates(confusion: Floats) -> dict[str, Floats]:
-    """From true positives, false negatives, false positives, true negatives on the last axis."""
-    tp, fn, fp, tn = np.moveaxis(confusion, -1, 0)
-    positives, negatives = tp + fn, fp + tn
-    n = positives + negatives
-    f1_one = ratio(2 * tp, np.where(positives > 0, 2 * tp + fp + fn, 0))
-    f1_zero = ratio(2 * tn, np.where(negatives > 0, 2 * tn + fp + fn, 0))
-    weighted = positives * np.nan_to_num(f1_one) + negatives * np.nan_to_num(f1_zero)
-    margins = np.sqrt(positives * negatives) * np.sqrt((tp + fp) * (tn + fn))
-    return {
-        "accuracy": ratio(tp + tn, n),
-        "f1": f1_one,
-        "f1_weighted": ratio(weighted, n),
-        "balanced_accuracy": 0.5 * (ratio(tp, positives) + ratio(tn, negatives)),
-        "mcc": ratio(tp * tn - fp * fn, margins),
-        "always_wide_accuracy": ratio(positives, n),
-    }
-
-
-def _cluster_counts(pairs: _Pairs, rows: Codes) -> dict[str, int]:
-    """Per estimate, on how many prompts it rests: the smaller number where both verdicts are needed."""
-    verdict, codes = pairs.verdict[rows], pairs.prompts.codes[rows]
-    everything, decided = len(np.unique(codes)), len(np.unique(codes[np.isin(verdict, (0, 1))]))
-    both = min(len(np.unique(codes[verdict == 1])), len(np.unique(codes[verdict == 0])))
-    counts = dict.fromkeys(DESIGN_NAMES, everything) | dict.fromkeys(VERDICT_NAMES, decided)
-    return counts | dict.fromkeys(("auroc", "balanced_accuracy", "mcc"), both)
-
-
-def _block(
-    pairs: _Pairs, rows: Codes, points: Mapping[str, Any], replicates: Mapping[str, Floats], options: Resampling
-) -> dict[str, Any]:
+def _block(pairs: Pairs, rows: Codes, draws: Draws, options: Resampling) -> dict[str, Any]:
     """Everything about one slice of the rows, flat."""
     verdict = pairs.verdict[rows]
-    counts = {
-        "n_pairs": len(rows),
-        "n_prompts": len(np.unique(pairs.prompts.codes[rows])),
-        "n_positive": int((verdict == 1).sum()),
-        "n_negative": int((verdict == 0).sum()),
-        "n_tie": int((verdict == 0.5).sum()),
-    }
-    reasons = dict(_REASONS)
-    if np.isnan(verdict).all():
-        reasons |= dict.fromkeys(VERDICT_NAMES, "not given: it needs `verdict`")
-    result = with_intervals(points, replicates, _cluster_counts(pairs, rows), reasons, options)
-    sizes = counts | {"n_decided": counts["n_positive"] + counts["n_negative"]}
-    for name, size in PROPORTIONS.items():
-        if name in result:
-            ends = wilson_interval(round(result[name] * sizes[size]), sizes[size], options.confidence_level)
-            result[f"{name}_wilson_low"], result[f"{name}_wilson_high"] = ends
+    clusters = prompts_behind(pairs, rows)
+    result = with_intervals(draws, clusters, verdict_reasons(verdict), options)
+    n_decided = int(np.isin(verdict, (0, 1)).sum())
+    sizes = {name: n_decided if name in VERDICT_NAMES else len(rows) for name in PROPORTIONS}
+    add_wilson(result, sizes, options)
+    drop_loose_ratio(result)
+    counts = {"n_pairs": len(rows), "n_prompts": len(np.unique(pairs.prompts.codes[rows]))}
+    result = counts | _with_cautions(result, clusters)
+    return result | _of_verdicts(pairs, rows, result, options) if "auroc" in draws.point else result
+
+
+def _of_verdicts(pairs: Pairs, rows: Codes, result: dict[str, Any], options: Resampling) -> dict[str, Any]:
+    """How many verdicts there are of each kind, and DeLong's interval."""
+    verdict = pairs.verdict[rows]
+    counts = {"n_positive": 1.0, "n_negative": 0.0, "n_tie": 0.5}
+    found: dict[str, Any] = {name: int((verdict == value).sum()) for name, value in counts.items()}
     margin = (pairs.ia_pa - pairs.io_pa)[rows]
     delong = delong_interval(margin[verdict == 1], margin[verdict == 0], options.confidence_level)
     if delong is not None:
-        result["auroc_delong_low"], result["auroc_delong_high"] = delong
+        found["auroc_delong_low"], found["auroc_delong_high"] = delong
     elif "auroc" in result:
         result["notes"]["auroc_delong"] = "no interval: it needs two pairs of each verdict and overlapping scores"
-    return counts | _without_loose_ratio(result)
+    return found
 
 
-def _without_loose_ratio(result: dict[str, Any]) -> dict[str, Any]:
-    """`result` less the ratio where the sign of its denominator is open."""
-    low, high = result.get("prompt_match_ci_low", -np.inf), result.get("prompt_match_ci_high", np.inf)
-    if "prior_over_match" in result and low <= 0 <= high:
-        for suffix in ("", "_ci_low", "_ci_high"):
-            result.pop(f"prior_over_match{suffix}", None)
-        result["undefined_resamples"].pop("prior_over_match", None)
-        result["notes"].pop("prior_over_match_ci", None)
-        result["notes"]["prior_over_match"] = _NO_RATIO
-    return result
+def verdict_reasons(verdict: Floats) -> dict[str, str]:
+    """Why an estimate over pairs with these verdicts can be absent."""
+    if np.isnan(verdict).all():
+        return REASONS | dict.fromkeys(VERDICT_NAMES, "not given: it needs `verdict`")
+    return REASONS
 
 
-def _macro(
-    points: Mapping[str, Floats],
-    replicates: Mapping[str, Floats],
-    counts: list[dict[str, int]],
-    names: list[Any],
-    options: Resampling,
-) -> dict[str, Any]:
-    """Means over groups; absent where one group has no value. Column 0 of the tables is the pooled slice."""
-    averages = _group_means(points)
-    resampled = _group_means(replicates)
-    clusters = {name: min(count[name] for count in counts) for name in averages}
-    reasons = {"prior_over_match": _REASONS["prior_over_match"]}
-    for name in averages:
-        missing = [str(group) for group, value in zip(names, points[name][1:], strict=True) if np.isnan(value)]
+def drop_loose_ratio(result: dict[str, Any], suffix: str = "") -> bool:
+    """Takes out the ratio where the sign of its denominator is open, and says whether it is absent."""
+    name, match = f"prior_over_match{suffix}", f"prompt_match{suffix}"
+    low, high = result.get(f"{match}_ci_low", -np.inf), result.get(f"{match}_ci_high", np.inf)
+    if name in result and low <= 0 <= high:
+        drop_estimate(result, name, _NO_RATIO)
+    return name not in result
+
+
+def drop_estimate(result: dict[str, Any], name: str, reason: str) -> None:
+    """Takes an estimate out of `result`, with its interval, and notes the reason."""
+    for suffix in ("", "_ci_low", "_ci_high"):
+        result.pop(f"{name}{suffix}", None)
+    result["undefined_resamples"].pop(name, None)
+    result["notes"].pop(f"{name}_ci", None)
+    result["notes"][name] = reason
+
+
+def _with_cautions(result: dict[str, Any], clusters: Mapping[str, int]) -> dict[str, Any]:
+    cautions = few_clusters(clusters["image_prior"])
+    needs_both = (name for name in BOTH_CLASSES if name in result and clusters[name] < FEW_CLUSTERS)
+    cautions |= dict.fromkeys(needs_both, FEW_OF_A_VERDICT)
+    if "prior_over_match" in result and result["prompt_match"] < 0:
+        cautions["prior_over_match"] = _NEGATIVE_MATCH
+    return result | {"cautions": cautions}
+
+
+def _macro(draws: Draws, counts: list[dict[str, int]], names: list[Any], options: Resampling) -> dict[str, Any]:
+    """Means over groups; absent where one group has no value. Slice 0 of the draws is the pooled one."""
+    averages = draws.map(_group_means)
+    clusters = {name: min(count[name] for count in counts) for name in averages.point}
+    reasons = {"prior_over_match": REASONS["prior_over_match"]}
+    for name in averages.point:
+        missing = [str(group) for group, value in zip(names, draws.point[name][1:], strict=True) if np.isnan(value)]
         if missing:
             reasons[name] = f"undefined in {len(missing)} of {len(names)} groups, the first being {missing[0]!r}"
-    result = with_intervals(averages, resampled, clusters, reasons, options)
-    return {"n_groups": len(names)} | _without_loose_ratio(result)
+    result = with_intervals(averages, clusters, reasons, options)
+    drop_loose_ratio(result)
+    return {"n_groups": len(names)} | _with_cautions(result, clusters)
 
 
-def _group_means(table: Mapping[str, Floats]) -> dict[str, Any]:
-    means = {name: values[..., 1:].mean(axis=-1) for name, values in table.items()}
-    means["prior_over_match"] = ratio(0.0 - means["image_prior"], means["prompt_match"])
+def _group_means(table: Mapping[str, Floats]) -> dict[str, Floats]:
+    means: dict[str, Floats] = {name: values[..., 1:].mean(axis=-1) for name, values in table.items()}
+    means["prior_over_match"] = ratio(-means["image_prior"], means["prompt_match"]) + 0.0  # no -0.0
     return means

@@ -7,10 +7,27 @@ import datasets
 import evaluate
 
 # evaluate fetches only the files that are named here, one line each: kernels that kernels import are named too
+from ._adherence_rows import DIMENSIONS
+from ._arguments import columns_of, require_arguments, require_choice
 from ._auroc import auroc
 from ._bootstrap import resampling
+from ._both_prompts import design_columns
 from ._checks import number_column
+from ._comparison import compare_reward_models
+from ._design import prior_and_match
+from ._dose_response import dose_response
+from ._emotion import emotion_bias, generated_emotion
+from ._image_to_image import image_to_image
+from ._look import look_statistics
+from ._look_shift import look_shift
+from ._paired import effect_size
+from ._place import leaderboard_place
+from ._preference import aligned_preference
+from ._ranks import pairwise_p
+from ._real_images import real_image_gap
 from ._reward_bias import reward_bias
+from ._significance import holm
+from ._slices import blocks
 
 _CITATION = """\
 @inproceedings{guo2026position,
@@ -21,48 +38,39 @@ _CITATION = """\
   note      = {arXiv 2512.11883}
 }
 """
-_REWARDS = ("r_io_po", "r_io_pa", "r_ia_po", "r_ia_pa")
+FORMS = {
+    "default": (reward_bias, datasets.Value("float64")),
+    "comparison": (compare_reward_models, datasets.Value("float64")),
+    "dose_response": (dose_response, datasets.Value("float64")),
+    "emotion": (emotion_bias, datasets.Value("float64")),
+    "generated_emotion": (generated_emotion, datasets.Value("float64")),
+    "image_to_image": (image_to_image, datasets.Value("float64")),
+    "look": (look_shift, datasets.Image()),
+    "place": (leaderboard_place, datasets.Value("float64")),
+    "real_images": (real_image_gap, datasets.Value("float64")),
+    "social_critique": (aligned_preference, datasets.Value("float64")),
+}
 
 
 class RewardBias(evaluate.Metric):
-    """The four rewards are features; verdicts, prompts, groups, seeds and options are keywords of `compute`."""
+    """Each configuration is one kernel: its columns are features, all else is keywords of `compute`."""
 
     def _info(self):
-        if self.config_name not in (None, "default"):
-            raise ValueError(f"reward_bias has no configuration {self.config_name!r}; load it without one")
+        require_choice("reward_bias has no configuration", self.config_name, FORMS)
+        kernel, kind = FORMS[self.config_name]
         return evaluate.MetricInfo(
             description=__doc__,
             citation=_CITATION,
-            inputs_description=reward_bias.__doc__,
-            features=datasets.Features({name: datasets.Value("float64") for name in _REWARDS}),
+            inputs_description=f"\n\n{kernel.__doc__}",
+            features=datasets.Features({name: kind for name in columns_of(kernel)}),
             reference_urls=["https://arxiv.org/abs/2512.11883"],
         )
 
-    def _compute(
-        self,
-        r_io_po,
-        r_io_pa,
-        r_ia_po,
-        r_ia_pa,
-        *,
-        verdict=None,
-        prompt_id=None,
-        group=None,
-        image_seed=None,
-        n_resamples=2000,
-        seed=0,
-        confidence_level=0.95,
-    ):
-        return reward_bias(
-            r_io_po,
-            r_io_pa,
-            r_ia_po,
-            r_ia_pa,
-            verdict=verdict,
-            prompt_id=prompt_id,
-            group=group,
-            image_seed=image_seed,
-            n_resamples=n_resamples,
-            seed=seed,
-            confidence_level=confidence_level,
-        )
+    @property
+    def _compute(self):
+        return FORMS[self.config_name][0]
+
+    def compute(self, **inputs):
+        """Compute the figures of this configuration."""
+        require_arguments(self._compute, inputs, () if self.writer is None else self.features)
+        return super().compute(**inputs)

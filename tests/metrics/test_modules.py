@@ -1,21 +1,24 @@
 """The published metric folders: they load and compute alone, and agree with the functions they copy."""
 
+import doctest
 import importlib.util
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import evaluate
 import numpy as np
+import PIL.Image
 import pytest
 
 from widespectrum import functional
 
 METRICS = Path(__file__).resolve().parents[2] / "metrics"
-NAMES = ["anti_aesthetic_adherence", "reward_bias"]
+NAMES = ["anti_aesthetic_adherence", "judge_agreement", "reward_bias"]
 ALONE = """
 import importlib.abc, json, sys
 
@@ -26,15 +29,26 @@ class Blocked(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Blocked())
 import evaluate
-results = []
-for folder in sys.argv[1:]:
-    metric = evaluate.load(folder)
-    names = {"reward_bias": ["r_io_po", "r_io_pa", "r_ia_po", "r_ia_pa"]}.get(metric.name, ["r_io_po", "r_ia_po"])
-    rewards = {name: [float(i + 2 * k) for k in range(4)] for i, name in enumerate(names)}
-    results.append(metric.compute(**rewards, verdict=[1, 0, 0.5, None], n_resamples=20))
+calls = json.load(sys.stdin)
+results = [evaluate.load(folder, form).compute(**given) for folder, form, given in calls]
 assert not any(name.partition(".")[0] == "widespectrum" for name in sys.modules)
 print(json.dumps(results))
 """
+FORMS = {
+    ("anti_aesthetic_adherence", "default"): "anti_aesthetic_adherence",
+    ("judge_agreement", "default"): "judge_agreement",
+    ("reward_bias", "default"): "reward_bias",
+    ("reward_bias", "comparison"): "compare_reward_models",
+    ("reward_bias", "emotion"): "emotion_bias",
+    ("reward_bias", "generated_emotion"): "generated_emotion",
+    ("reward_bias", "image_to_image"): "image_to_image",
+    ("reward_bias", "look"): "look_shift",
+    ("reward_bias", "place"): "leaderboard_place",
+    ("reward_bias", "real_images"): "real_image_gap",
+    ("reward_bias", "dose_response"): "dose_response",
+    ("reward_bias", "social_critique"): "aligned_preference",
+}
+"""Folder and configuration to the function that it publishes."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,20 +70,75 @@ def cases(name):
     return module.test_cases
 
 
-def test_the_folders_load_and_compute_without_the_package(tmp_path):
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Function to a call of it that can be written as JSON: random numbers for columns, every keyword that it has."""
+    rng, n, folder = np.random.default_rng(0), 24, tmp_path_factory.mktemp("images")
+    images = [str(folder / f"{k}.png") for k in range(4)]
+    for path in images:
+        PIL.Image.fromarray(rng.integers(0, 256, (390, 400, 3), dtype=np.uint8)).save(path)
+    keys = {"prompt_id": [k % 8 for k in range(n)], "image_seed": list(range(n))}
+    names = {"group": [f"g{k % 3}" for k in range(n)], "verdict": rng.choice([0, 0.5, 1], n).tolist()}
+    emotions = ["angry", "happy", "sad"] * 8
+    extra = {name: {} for name in FORMS.values()}
+    extra |= dict.fromkeys(("reward_bias", "compare_reward_models"), names)
+    extra["anti_aesthetic_adherence"] = {"verdict": names["verdict"], "dimensions": [["clarity"], ["emotion"]] * 12}
+    answers = ("verdict", "reference", "verdict_first", "verdict_second")
+    extra["judge_agreement"] = {name: [None, *rng.choice([0, 0.5, 1], n - 1).tolist()] for name in answers}
+    extra["judge_agreement"]["group"] = names["group"]
+    extra["emotion_bias"] = {name: rng.normal(size=n).tolist() for name in ("r_io_po", "r_ia_po")}
+    extra["emotion_bias"] |= {"emotion": ["angry", "fearful", "sad"] * 8}
+    extra["generated_emotion"] = {"match": rng.uniform(size=n).tolist(), "emotion": emotions}
+    extra["image_to_image"] = {name: rng.uniform(0, 100, n).tolist() for name in ("content_input", "content_output")}
+    extra["image_to_image"] |= {name: rng.uniform(0, 2, (n, 11)).tolist() for name in ("j_input", "j_output")}
+    extra["look_shift"] = {
+        "photograph": images[:2],
+        "generated": images[2:],
+        "prompt_id": ["a", "b"],
+        "image_seed": [0, 0],
+    }
+    extra["leaderboard_place"] = {"leaderboard": {"one": -1.0, "other": 1.0}}
+    extra["real_image_gap"] = {"elements": [["blur"], ["blur", "decay"], []] * 8}
+    extra["aligned_preference"] = {"topic": ["war", "waste", "neutral"] * 8, "control": "neutral"}
+    extra["dose_response"] = {"strength": [0.0, 1.0, 2.0] * 8, "requested": [1, 1, 1, 0, 0, 0] * 4}
+    extra["dose_response"] |= {"series": [k // 6 for k in range(n)], "prompt_id": [k // 12 for k in range(n)]}
+    calls = {}
+    for name, own in extra.items():
+        own = {key: keys[key] for key in keys if key in {each.name for each in parameters(name)}} | own
+        required = [each.name for each in parameters(name) if each.default is each.empty and each.name not in own]
+        calls[name] = {column: rng.normal(size=n).tolist() for column in required} | own | {"n_resamples": 20}
+    return calls
+
+
+def parameters(name):
+    return inspect.signature(getattr(functional, name)).parameters.values()
+
+
+def bare(name, given):
+    """What the function itself gives, with images opened for it."""
+    if name == "look_shift":
+        given = given | {side: [PIL.Image.open(path) for path in given[side]] for side in ("photograph", "generated")}
+    return getattr(functional, name)(**given)
+
+
+def test_every_form_loads_alone_without_the_package_and_equals_the_function(tmp_path, inputs):
     environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path), "HF_EVALUATE_OFFLINE": "1"}
-    command = [sys.executable, "-c", ALONE, *(str(METRICS / name) for name in NAMES)]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    calls = [(str(METRICS / folder), form, inputs[name]) for (folder, form), name in FORMS.items()]
+    command, text = [sys.executable, "-c", ALONE], json.dumps(calls)
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, input=text, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
-    adherence, bias = json.loads(done.stdout.splitlines()[-1])
-    assert (adherence["delta_reward"], adherence["success_rate"]) == (1.0, pytest.approx(1 / 3))
-    assert (bias["image_prior"], bias["accuracy"]) == (2.0, 0.5)
+    for name, result in zip(FORMS.values(), json.loads(done.stdout.splitlines()[-1]), strict=True):
+        assert result == json.loads(json.dumps(bare(name, inputs[name]))), name
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_published_cases(name):
-    for case in cases(name):
-        result = load(name).compute(**case["inputs"], **case["keywords"], n_resamples=20)
+    given = cases(name)
+    assert {case.get("form", "default") for case in given} == {form for folder, form in FORMS if folder == name}
+    for case in given:
+        result = load(name, case.get("form")).compute(**case["inputs"], **case["keywords"], n_resamples=20)
         assert {key: result[key] for key in case["result"]} == pytest.approx(case["result"])
 
 
@@ -98,19 +167,49 @@ def test_adherence_equals_the_function():
     assert load("anti_aesthetic_adherence").compute(**given) == functional.anti_aesthetic_adherence(**given)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_keyword_of_the_function_is_a_keyword_of_the_module(name):
-    function = inspect.signature(getattr(functional, name)).parameters
-    method = inspect.signature(load(name)._compute).parameters
-    assert {key: value.default for key, value in method.items()} == {
-        key: value.default for key, value in function.items()
-    }
+@pytest.mark.parametrize(("folder", "form"), FORMS)
+def test_the_columns_of_the_function_are_features_and_every_keyword_is_one_of_the_module(folder, form):
+    metric, own = load(folder, form), list(parameters(FORMS[folder, form]))
+    assert list(metric.features) == [each.name for each in own if each.kind is each.POSITIONAL_OR_KEYWORD]
+    method = inspect.signature(metric._compute).parameters.values()
+    assert {each.name: each.default for each in method} == {each.name: each.default for each in own}
+
+
+def test_the_rewards_are_the_features_of_the_default():
+    assert list(load("reward_bias").features) == ["r_io_po", "r_io_pa", "r_ia_po", "r_ia_pa"]
+    assert list(load("anti_aesthetic_adherence").features) == ["r_io_po", "r_ia_po"]
+    assert list(load("judge_agreement").features) == ["verdict", "reference"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_unknown_configurations_are_rejected(name):
-    with pytest.raises(ValueError, match=f"{name} has no configuration 'other'"):
+    with pytest.raises(ValueError, match=f"{name} has no configuration 'other'; there is default"):
         load(name, "other")
+
+
+def test_a_misspelt_configuration_is_told_the_nearest():
+    with pytest.raises(ValueError, match=r"no configuration 'emotions' \(did you mean 'emotion'\?\)"):
+        load("reward_bias", "emotions")
+
+
+@pytest.mark.parametrize(("folder", "form"), FORMS)
+def test_unknown_and_missing_inputs_give_one_sentence_and_the_module_stays_usable(folder, form, inputs):
+    metric, given = load(folder, form), inputs[FORMS[folder, form]]
+    with pytest.raises(ValueError, match=r"unknown input 'prompt_ids' \(did you mean 'prompt_id'\?\); expected one of"):
+        metric.compute(**given, prompt_ids=given["prompt_id"])
+    for name in [each.name for each in parameters(FORMS[folder, form]) if each.default is each.empty]:
+        with pytest.raises(ValueError, match=rf"expected the inputs .*, got no {name}; give each"):
+            metric.compute(**given | {name: None})
+    assert metric.compute(**given) == bare(FORMS[folder, form], given)
+
+
+def test_columns_may_be_added_in_batches():
+    metric, rng = load("reward_bias"), np.random.default_rng(0)
+    given = dict(zip(metric.features, rng.normal(size=(4, 12)), strict=True))
+    for rows in (slice(5), slice(5, None)):
+        metric.add_batch(**{name: values[rows] for name, values in given.items()})
+    verdict = [1, 0] * 6
+    assert metric.compute(verdict=verdict) == functional.reward_bias(**given, verdict=verdict)
 
 
 def test_a_bad_row_is_named_through_evaluate_and_the_module_stays_usable():
@@ -144,3 +243,21 @@ def test_cards_have_front_matter_and_every_section(name):
     positions = [card.index(f"\n## {heading}\n") for heading in [*headings, "Further References"]]
     assert positions == sorted(positions)
     assert "### Values from Popular Papers" in card
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_code_of_the_cards_prints_what_they_say(name, monkeypatch):
+    find = evaluate.load
+    monkeypatch.setattr(
+        evaluate, "load", lambda path, form=None, revision="": find(str(METRICS / Path(path).name), form)
+    )
+    card, names, told = (METRICS / name / "README.md").read_text(encoding="utf-8"), {}, []
+    for text in re.findall(r"^```python\n(.*?)^```", card, re.DOTALL | re.MULTILINE):
+        if ">>>" not in text:
+            exec(text, names)
+            continue
+        example = doctest.DocTestParser().get_doctest(text, names, name, None, 0)
+        assert doctest.DocTestRunner().run(example, out=told.append, clear_globs=False).failed == 0, "".join(told)
+    assert "result" in names
+    forms = {form for folder, form in FORMS if folder == name} - {"default"}
+    assert forms == set(re.findall(r'evaluate\.load\("widespectrum/\w+", "(\w+)"', card))
