@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from widespectrum.tables import SUBSETS
+from widespectrum.columns import SUBSETS
 
 __all__ = ["page"]
 
@@ -67,14 +67,14 @@ def _runs(board: str, rows: list[Row]) -> str:
     columns = [metric for metric in _RUN_COLUMNS[board] if metric in present]
     lines = [
         [
-            *(_places(row), row["model"]),
+            *(_places(row), str(row["tie_group"] or "–"), row["model"]),
             *(_estimate(cells.get((row["model"], metric))) for metric in columns),
             *(row["subset"], str(row["n"]) if row["headline"] else "–"),
             *(str(sets.index(row["comparison"]) + 1), row["source"], row["note"]),
         ]
         for row in heads
     ]
-    parts = [_table(["places", "model", *columns, "subset", "n", "set", "source", "note"], lines)]
+    parts = [_table(["places", "tie group", "model", *columns, "subset", "n", "set", "source", "note"], lines)]
     parts.append("\n".join(f"- Set {number}: {_text(text)}" for number, text in enumerate(sets, start=1)))
     if deltas := sorted(metric for metric in present if metric.startswith("delta_reward/")):
         lines = [[row["model"], *(_estimate(cells.get((row["model"], metric))) for metric in deltas)] for row in heads]

@@ -3,7 +3,8 @@
 Two boards: generators (headline `success_rate`) and reward models (headline `both_ways_accuracy`). Three tiers, never
 ranked against one another: `run` (computed by this package), `published` (printed in the paper or on its site, not
 recomputed) and `pending` (announced without figures). Runs are ranked only against runs on the same material, and
-never in a bare order: going down from the best, every model whose interval reaches the best one's shares its tie group.
+never in a bare order: each has an interval of places and a tie group, from tests of its outcomes against every other's
+on the same requests or image pairs (`widespectrum.functional.rank_models`).
 """
 
 from __future__ import annotations
@@ -12,19 +13,24 @@ import csv
 import io
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from widespectrum import store
+from widespectrum.columns import SUBSETS
+from widespectrum.config import read_run_file
 from widespectrum.errors import InputError, RunFolderError
+from widespectrum.functional import Place, rank_models
+from widespectrum.outcomes import headline_outcomes
 from widespectrum.published import load_module
 from widespectrum.results import Evaluation, read_evaluation, read_results
 from widespectrum.runs import read_manifest
-from widespectrum.tables import SUBSETS
+from widespectrum.tables import FEW_CAPTIONS
 from widespectrum.types import ModelSpec, RunManifest
 
 __all__ = ["SCHEMA", "rank"]
@@ -64,8 +70,8 @@ SCHEMA = pa.schema(
 """The columns of `ranking.parquet`; what is unknown is null.
 
 `headline` marks the figure by which a model is listed. `comparison` says on what material a run's figure rests: only
-rows with the same text and subset are ranked against each other. `tie_group`, `rank_low` and `rank_high` (the places
-that the group takes) stand on the headline rows of runs alone.
+rows with the same text, subset and level are ranked against each other. `rank_low` and `rank_high` (the interval of
+places) and `tie_group` stand on the headline rows of runs alone.
 """
 
 
@@ -92,12 +98,20 @@ class Row(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A finished run: the short name of its folder, its manifest, what it was evaluated on, and its results."""
+    """A finished run: its folder and the short name of that, its manifest, what was evaluated, and the results."""
 
+    folder: Path
     name: str
     manifest: RunManifest
     evaluation: Evaluation
     results: list[dict[str, Any]]
+
+
+Owner: TypeAlias = tuple[str, str, str]
+"""Board, model and source: what tells the model of one run from every other."""
+
+Outcomes: TypeAlias = Mapping[tuple[str, str, str], pd.DataFrame]
+"""Source, model and subset → the outcomes behind its headline figure, with the columns `key`, `cluster`, `value`."""
 
 
 def rank(runs: Sequence[Path], *, out: Path) -> pa.Table:
@@ -107,7 +121,8 @@ def rank(runs: Sequence[Path], *, out: Path) -> pa.Table:
     unfinished or given twice, and RunFolderError for one that is no run, is damaged, or whose results are older than
     its tables; both name the folder, and nothing is written then.
     """
-    rows = [*_published_rows(), *_pending_rows(), *_ranked(_run_rows(_read_runs(runs)))]
+    found = _read_runs(runs)
+    rows = [*_published_rows(), *_pending_rows(), *_named_apart(_ranked(_run_rows(found), _outcomes(found)))]
     cells = [{name: None if _missing(cell) else cell for name, cell in row._asdict().items()} for row in rows]
     table = pa.Table.from_pylist(cells, schema=SCHEMA)
     content = io.BytesIO()
@@ -159,7 +174,7 @@ def _read_run(name: str, folder: Path) -> Run:
     manifest = read_manifest(folder)
     if manifest.status != "complete":
         raise InputError(f"{folder} is unfinished (status {manifest.status!r}): finish the run, then rank it")
-    return Run(name, manifest, read_evaluation(folder), read_results(folder).to_dict("records"))
+    return Run(folder, name, manifest, read_evaluation(folder), read_results(folder).to_dict("records"))
 
 
 def _read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -209,26 +224,24 @@ def _comparison(run: Run, board: str, model: str) -> str:
     return "; ".join(parts)
 
 
+def _source(run: Run) -> str:
+    return f"run {run.name}"
+
+
 def _run_rows(runs: list[Run]) -> list[Row]:
-    rows = [
+    return [
         Row(
             board=board,
             tier="run",
             # The tie group of a result holds inside its run only and is made anew.
             **{**result, "tie_group": None},
             comparison=_comparison(run, board, result["model"]),
-            source=f"run {run.name}",
+            source=_source(run),
             note=_ILLUSTRATION if _illustrates(run) else "",
         )
         for run in runs
         for result in run.results
         if (board := _board(run, result["model"]))
-    ]
-    owners = Counter((board, model) for board, model, _ in {(row.board, row.model, row.source) for row in rows})
-    shared = {owner for owner, count in owners.items() if count > 1}
-    return [
-        row._replace(model=f"{row.model} ({row.source.removeprefix('run ')})") if row[:2] in shared else row
-        for row in rows
     ]
 
 
@@ -237,41 +250,78 @@ def _illustrates(run: Run) -> bool:
     return any(ModelSpec.parse(spec).adapter == "photo-effects" for spec in specs)
 
 
+def _outcomes(runs: list[Run]) -> Outcomes:
+    """The outcomes behind the headline figures, of which those must be the means."""
+    found: dict[tuple[str, str, str], pd.DataFrame] = {}
+    for run in runs:
+        outcomes = headline_outcomes(run.folder, read_run_file(run.folder))
+        by_figure = dict(list(outcomes.groupby(["model", "metric", "subset"])))
+        for result in run.results:
+            model, metric, subset = (result[name] for name in ("model", "metric", "subset"))
+            if metric not in _HEADLINE.values() or subset not in SUBSETS:
+                continue
+            rows = by_figure.get((model, metric, subset))
+            if rows is None or not math.isclose(result["value"], rows["value"].mean(), rel_tol=1e-9):
+                what = f"the {metric} of {model!r} ({subset}) is not the mean of what its tables hold"
+                raise RunFolderError(f"{run.name} cannot be ranked: {what}: evaluate the run again")
+            found[_source(run), model, subset] = rows
+    return found
+
+
+def _owner(row: Row) -> Owner:
+    return (row.board, row.model, row.source)
+
+
+def _named_apart(rows: list[Row]) -> list[Row]:
+    """A model of several runs is named with its run."""
+    count = Counter((board, model) for board, model, _ in {_owner(row) for row in rows})
+    return [
+        row._replace(model=f"{row.model} ({row.source.removeprefix('run ')})") if count[row[:2]] > 1 else row
+        for row in rows
+    ]
+
+
 def _headlines(rows: list[Row]) -> set[int]:
     """The index of each model's headline row, on the most trustworthy subset that the model has."""
-    found: dict[tuple[str, str], int] = {}
+    found: dict[Owner, int] = {}
     for subset in reversed(SUBSETS):
         for index, row in enumerate(rows):
             if row.metric == _HEADLINE[row.board] and row.subset == subset:
-                found[row.board, row.model] = index
+                found[_owner(row)] = index
     return set(found.values())
 
 
-def _tie_groups(rows: Iterable[Row]) -> list[list[Row]]:
-    """Best first: a row joins the group while its interval reaches that of the group's best."""
-    groups: list[list[Row]] = []
-    for row in sorted(rows, key=lambda row: (-row.value, row.model)):
-        if groups and row.ci_high >= groups[-1][0].ci_low:
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return groups
-
-
-def _ranked(rows: list[Row]) -> list[Row]:
-    """The rows of the runs with their headlines marked, and tie groups and places where those have an interval."""
+def _ranked(rows: list[Row], outcomes: Outcomes) -> list[Row]:
+    """The rows with their headlines marked, and tie groups and places where those have an interval."""
     headlines = _headlines(rows)
     rows = [row._replace(headline=index in headlines) for index, row in enumerate(rows)]
     comparable: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row.headline and not math.isnan(row.ci_low):
             comparable[row.board, row.comparison, row.subset, row.level].append(row)
-    placed: dict[tuple[str, str], Row] = {}
+    placed: dict[Owner, Row] = {}
     for members in comparable.values():
-        first = 1
-        for number, group in enumerate(_tie_groups(members), start=1):
-            last = first + len(group) - 1
-            for row in group:
-                placed[row.board, row.model] = row._replace(tie_group=number, rank_low=first, rank_high=last)
-            first = last + 1
-    return [placed.get((row.board, row.model), row) if row.headline else row for row in rows]
+        for row, place in zip(members, _places(members, outcomes), strict=True):
+            ranks = {name: getattr(place, name) for name in ("tie_group", "rank_low", "rank_high")}
+            caution = _caution(outcomes[row.source, row.model, row.subset])
+            placed[_owner(row)] = row._replace(**ranks, note="; ".join(filter(None, [caution, row.note])))
+    return [placed.get(_owner(row), row) if row.headline else row for row in rows]
+
+
+def _caution(outcomes: pd.DataFrame) -> str:
+    captions = outcomes["cluster"].nunique()
+    return f"{captions} plain captions: too few to rank by" if captions < FEW_CAPTIONS else ""
+
+
+def _places(members: list[Row], outcomes: Outcomes) -> list[Place]:
+    """The place of each of these comparable rows, from their outcomes paired by key."""
+    found = [outcomes[row.source, row.model, row.subset].set_index("key") for row in members]
+    table = pd.DataFrame(
+        {f"{row.model} ({row.source})": rows["value"] for row, rows in zip(members, found, strict=True)}
+    )
+    clusters = pd.concat([rows["cluster"] for rows in found])
+    clusters = clusters[~clusters.index.duplicated()].loc[table.index]
+    values = {name: [None if math.isnan(value) else value for value in table[name]] for name in table}
+    places = rank_models(values, clusters.tolist(), confidence_level=members[0].level)
+    by_name = {place.name: place for place in places}
+    return [by_name[name] for name in table]

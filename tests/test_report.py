@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 
 from widespectrum import report, results, runs, stages
@@ -151,7 +152,11 @@ def assert_table_equals(table, estimates, metrics, subset):
 
 @pytest.fixture(scope="module")
 def estimates(run):
-    return results.read_results(run).set_index(["model", "subset", "metric"]).sort_index()
+    """The results, and the tie groups as if they were a metric."""
+    found = results.read_results(run)
+    groups = found[found["tie_group"].notna()]
+    groups = groups.assign(metric="tie_group", value=groups["tie_group"], ci_low=math.nan, ci_high=math.nan)
+    return pd.concat([found, groups]).set_index(["model", "subset", "metric"]).sort_index()
 
 
 def test_it_loads_nothing_from_outside(page):
@@ -168,19 +173,36 @@ def test_it_loads_nothing_from_outside(page):
 
 def test_the_reward_model_table_shows_the_results_of_the_headline_subset(page, estimates):
     metrics = ["image_prior", "prompt_match", "prior_over_match", "accuracy_under_original"]
-    metrics += ["accuracy_under_wide_spectrum", "both_ways_accuracy", "n_pairs", "n_prompts"]
+    metrics += ["accuracy_under_wide_spectrum", "both_ways_accuracy", "tie_group", "n_pairs", "n_prompts"]
     table = page.tables[0]
     assert [row[0][1] for row in table[1:]] == ["colorfulness", "oracle", "random"]
     # all of three models but the ratio of the blind one and of the random one
-    assert assert_table_equals(table, estimates, metrics, "controlled") == 8 * 3 - 2
+    assert assert_table_equals(table, estimates, metrics, "controlled") == 9 * 3 - 2
     assert "undefined: the mean prompt match is 0" in page.text
 
 
+def test_every_two_reward_models_are_compared(page, estimates):
+    names = [
+        "both_ways_accuracy_difference",
+        "both_ways_accuracy_cluster_p_holm",
+        "accuracy_under_wide_spectrum_difference",
+        "accuracy_under_wide_spectrum_cluster_p_holm",
+        "prior_over_match_difference",
+    ]
+    head, *rows = page.tables[1]
+    pairs = [row[0][1].strip().split(" – ") for row in rows]
+    assert pairs == [["colorfulness", "oracle"], ["colorfulness", "random"], ["oracle", "random"]]
+    for (model, rival), row in zip(pairs, rows, strict=True):
+        first = [[("", model), *row[1:]]]
+        shown = assert_table_equals([head, *first], estimates, [f"{name}/{rival}" for name in names], "controlled")
+        assert shown == 4
+
+
 def test_the_generator_tables_show_the_results(page, estimates):
-    metrics = ["success_rate", "coverage/verdict", "refusal_rate", "failure_rate", "delta_j_selected"]
-    assert assert_table_equals(page.tables[1], estimates, metrics, "all") == 15
-    assert len(page.tables) == 2 + 3
-    for table, model in zip(page.tables[2:], ("colorfulness", "oracle", "random"), strict=True):
+    metrics = ["success_rate", "coverage/verdict", "refusal_rate", "failure_rate", "delta_j_selected", "tie_group"]
+    assert assert_table_equals(page.tables[2], estimates, metrics, "all") == 18
+    assert len(page.tables) == 3 + 3 + 1
+    for table, model in zip(page.tables[3:6], ("colorfulness", "oracle", "random"), strict=True):
         metrics = [f"{metric}/{model}" for metric in ("delta_reward", "reward_after", "escape_rate", "polish_overlap")]
         assert assert_table_equals(table, estimates, metrics, "all") == 12
 
@@ -265,7 +287,8 @@ def test_a_rule_judge_is_called_a_repetition(material, monkeypatch):
 
 def test_absent_estimates_are_grouped_by_reason(material):
     found = sentences.gaps(material)
-    assert sum(gap.estimates for gap in found) == len(material.reasons)
+    absent = [metric for _, _, metric in material.reasons if not metric.partition("/")[0].endswith("_caution")]
+    assert sum(gap.estimates for gap in found) == len(absent)
     assert len({gap.reason for gap in found}) == len(found) < 40
 
 
@@ -314,6 +337,23 @@ def test_a_large_gallery_is_drawn_at_random_and_never_by_score(material, monkeyp
     page = Page(report.write(shutil.copytree(material.run, tmp_path / "run")))
     assert "20 of 46 image pairs, drawn at random (seed 0) by prompt pair, never by score." in page.text
     assert len(page.by_class("card")) == 20
+
+
+def test_the_slopes_stand_beside_the_curves(page, estimates):
+    metrics = ["dose_slope_requested", "dose_slope_unrequested", "dose_slope_difference"]
+    metrics += ["dose_slope_difference_standardised", "dose_spearman_requested", "dose_spearman_unrequested"]
+    table = page.tables[-1]
+    # of the oracle's nothing can be standardised
+    assert assert_table_equals(table, estimates, metrics, "controlled") == 6 * 3 - 1
+    by_model = {row[0][1].strip(): [float(cell[0] or "nan") for cell in row[1:]] for row in table[1:]}
+    assert by_model["oracle"][:3] == pytest.approx([2 / 7, -2 / 7, 4 / 7])
+    assert by_model["colorfulness"][2:4] == [0, 0]
+
+
+def test_without_strengths_there_are_neither_curves_nor_slopes(imported):
+    page = Page(report.write(imported))
+    assert "Not drawn: it needs a generator with graded effects" in page.text
+    assert "Slopes of score" not in page.text
 
 
 def test_a_blind_model_has_one_curve_and_the_oracle_two(material):

@@ -28,6 +28,8 @@ def scores():
     keys = [(pair, generator, model) for pair in PAIRS for generator in ("s1", "s3", "other") for model in "mn"]
     table = pd.DataFrame(keys, columns=["pair_id", "generator", "reward_model"])
     table["cluster"] = table["pair_id"].map(CAPTIONS)
+    table["image_io"], table["image_seed"] = table["pair_id"], 0
+    table["controlled"] = table["generator"] != "other"
     default = {(pair, model): rng.normal(size=2) for pair in PAIRS for model in "mn"}
     before = [default[key] for key in zip(table["pair_id"], table["reward_model"], strict=True)]
     table[["r_io_po", "r_io_pa"]] = np.array(before)

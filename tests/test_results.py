@@ -6,6 +6,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
 from widespectrum import columns, results, stages, store, tables
 from widespectrum.config import parse_run_file, read_run_file
@@ -210,6 +213,109 @@ def test_a_base_generator(run_copy):
     assert -1 <= values.loc[(EFFECTS, "wilcoxon_r/colorfulness", "all"), "value"] <= 1
     assert values.loc[(EFFECTS, "mcnemar_p", "all"), "value"] == pytest.approx(2 * 0.5 ** len(wins(run_copy)))
     assert (IDENTITY, "wilcoxon_r/colorfulness", "all") not in values.index
+
+
+def test_p_values_are_corrected_over_the_whole_run(run_copy):
+    values = evaluated(run_copy, FAST + f'bases = {{ "{EFFECTS}" = "{IDENTITY}", "{IDENTITY}" = "{EFFECTS}" }}\n')
+    metrics = values.index.get_level_values("metric")
+    kinds = metrics.str.partition("/").get_level_values(0)
+    family = values[kinds.isin(results.P_VALUES) & (values.index.get_level_values("subset") == "all")]
+    # Two generators, each with the verdicts and the two reward models that tell them apart.
+    assert len(family) == 2 * (1 + 2)
+    expected = multipletests(family["value"], method="holm")[1]
+    for (model, metric, subset), n, p in zip(family.index, family["n"], expected, strict=True):
+        name, slash, reward_model = metric.partition("/")
+        row = values.loc[(model, f"{name}_holm{slash}{reward_model}", subset)]
+        assert (row["value"], row["n"]) == (pytest.approx(p), n)
+        assert math.isnan(row["ci_low"])
+    corrected = values[kinds.isin([f"{name}_holm" for name in results.P_VALUES])]
+    assert len(corrected) == len(family)
+    assert (corrected["value"] > family["value"].min()).any()
+
+
+def test_without_a_base_there_is_nothing_to_correct(run_copy):
+    metrics = evaluated(run_copy).index.get_level_values("metric")
+    assert not metrics.str.match("(wilcoxon|mcnemar).*_holm").any()
+
+
+def test_every_two_reward_models_are_compared_on_each_subset(run_copy):
+    values = evaluated(run_copy, FAST)
+    pair = "colorfulness", "oracle"
+    rows = columns.pair_table(run_copy, "pixel")
+    by_model = {name: part.set_index(columns.KEY, drop=False) for name, part in rows.groupby("reward_model")}
+    for subset in columns.SUBSETS:
+        chosen = columns.subset_flags(by_model[pair[0]])[subset]
+        right = [
+            ((each["r_io_po"] > each["r_ia_po"]) & (each["r_ia_pa"] > each["r_io_pa"]))[chosen]
+            for each in (by_model[name] for name in pair)
+        ]
+        row = values.loc[(pair[0], f"both_ways_accuracy_difference/{pair[1]}", subset)]
+        assert row["value"] == pytest.approx(right[0].mean() - right[1].mean())
+        table = [[(right[0] & right[1]).sum(), (right[0] & ~right[1]).sum()], [(~right[0] & right[1]).sum(), 0]]
+        p = values.loc[(pair[0], f"both_ways_accuracy_mcnemar_p/{pair[1]}", subset), "value"]
+        assert p == pytest.approx(float(mcnemar(table, exact=True).pvalue))
+        metrics = values.index.get_level_values("metric")
+        in_subset = values.index.get_level_values("subset") == subset
+        family = values[in_subset & metrics.str.contains("(?:mcnemar|delong)_p/")]
+        adjusted = values[in_subset & metrics.str.contains("(?:mcnemar|delong)_p_holm/")]
+        expected = multipletests(family["value"], method="holm")[1]
+        assert sorted(adjusted["value"]) == pytest.approx(sorted(expected))
+        assert len(family) >= 9
+        clustered = values[in_subset & metrics.str.contains("cluster_p/")]["value"]
+        adjusted = values[in_subset & metrics.str.contains("cluster_p_holm/")]["value"]
+        assert sorted(adjusted) == pytest.approx(sorted(multipletests(clustered, method="holm")[1]))
+        # two captions cannot tell anything apart, however many images
+        assert clustered.min() >= 0.5
+
+
+def test_tie_groups_stand_on_the_headline_figures_alone(run_copy):
+    values = evaluated(run_copy, FAST)
+    grouped = values[values["tie_group"].notna()]
+    assert set(grouped.index.get_level_values("metric")) == {"success_rate", "both_ways_accuracy"}
+    assert set(grouped.index.get_level_values("subset")) == set(columns.SUBSETS)
+    # two captions cannot tell anything apart
+    assert set(grouped["tie_group"]) == {1}
+
+
+def test_one_strength_has_no_slope_and_says_why(run_copy):
+    values = evaluated(run_copy)
+    assert not values.index.get_level_values("metric").str.startswith("dose_").any()
+    notes = [note for note in read_evaluation(run_copy).notes if note["metric"] == "dose_slope_difference"]
+    assert {note["model"] for note in notes} == {"colorfulness", "random", "oracle"}
+    assert all("at two strengths or more" in note["reason"] for note in notes)
+
+
+def test_slopes_over_the_strengths_of_a_run(tmp_path, run_text):
+    weaker = '[[generators]]\nname = "photo-effects"\nstrength = 2\nsize = 48\n\n[[reward_models]]'
+    config = parse_run_file(run_text.replace("[[reward_models]]", weaker, 1) + FAST)
+    run, models, prompt_set = tmp_path / "run", stages.load_models(config), stages.prompt_set_of(config)
+    stages.start(run, config, models, prompt_set)
+    assert stages.generate(run, config, models, prompt_set, print) == []
+    assert stages.score(run, config, models, print) == []
+    own = ("random", EFFECTS, store.read(run, "scores").to_pandas().query("generator == @EFFECTS")["pair_id"].iloc[0])
+    assert drop_rows(run, "scores", lambda row: (row["reward_model"], row["generator"], row["pair_id"]) != own) == 4
+    evaluate(run, config)
+    table = read_results(run).set_index(["model", "metric", "subset"])
+    place = ("dose_slope_difference", "controlled")
+    # Of a photograph and strengths 2 and 3 the oracle gives 0, 1, 1 where asked and 1, 0, 0 where not.
+    assert table.loc[("oracle", *place), "value"] == pytest.approx(5 / 7)
+    assert table.loc[("oracle", *place), "n"] == 12
+    assert table.loc[("colorfulness", *place), "value"] == 0
+    pairs = columns.pair_table(run, "")
+    rows = pairs[pairs["controlled"] & (pairs["reward_model"] == "random")]
+    both = rows.groupby("pair_id").filter(lambda part: len(part) == 2)
+    slopes = [
+        stats.linregress([0, 2, 3], [part["r_io_pa"].iloc[0], *part.sort_values("generator")["r_ia_pa"]]).slope
+        for _, part in both.groupby("pair_id")
+    ]
+    row = table.loc[("random", "dose_slope_requested", "controlled")]
+    assert row["value"] == pytest.approx(np.mean(slopes))
+    assert row["n"] == len(slopes) == 11
+    assert row["ci_low"] <= row["value"] <= row["ci_high"]
+    reasons = {note["metric"]: note["reason"] for note in read_evaluation(run).notes if note["model"] == "random"}
+    assert reasons["dose_n_pairs"].startswith("1 of 12 curves left out")
+    dimensions = {subset for _, metric, subset in table.index if metric == "dose_slope_requested"} - {"controlled"}
+    assert dimensions == {subset for *_, subset in table.index if subset.startswith("controlled/dimension=")}
 
 
 def test_an_unknown_base_is_refused(run_copy):

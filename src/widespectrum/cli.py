@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import __version__
+from .cli_power import power
 from .errors import InputError, ModelError, RunFolderError, WideSpectrumError
 
 if TYPE_CHECKING:
@@ -281,6 +282,9 @@ def rank(
     Example: widespectrum rank runs/demo --out ranking
     """
     _say(f"ranking: {_rank(runs, out)}")
+
+
+app.command()(power)
 
 
 def _rank(runs: list[Path], out: Path) -> Path:

@@ -13,7 +13,17 @@ from .errors import InputError, RunFolderError
 from .runs import read_manifest
 from .types import DIMENSIONS, ModelSpec
 
-__all__ = ["CELLS", "KEY", "effect_strength", "pair_table", "pick_judge", "request_table"]
+__all__ = [
+    "CELLS",
+    "KEY",
+    "SUBSETS",
+    "effect_strength",
+    "pair_table",
+    "pick_judge",
+    "request_table",
+    "row_keys",
+    "subset_flags",
+]
 
 CELLS = {
     ("original", "original"): "r_io_po",
@@ -24,6 +34,9 @@ CELLS = {
 """(image role, prompt role) → column."""
 
 KEY = ["pair_id", "generator", "image_seed"]
+
+SUBSETS = ("controlled", "verified", "all")
+"""Where a reward model's headline figures come from: the first of these that a run has."""
 
 
 def _score_columns(run: Path) -> pd.DataFrame:
@@ -45,6 +58,19 @@ def _score_columns(run: Path) -> pd.DataFrame:
         pair = wide[gaps].index[0]
         raise RunFolderError(f"{run}: pair {pair[0]!r} of {pair[1]!r} lacks one of its four scores: score it again")
     return wide.reset_index()
+
+
+def subset_flags(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """Which rows of `pair_table` belong to each of `SUBSETS`."""
+    flags = {"controlled": rows["controlled"], "verified": rows["verdict"] == 1, "all": rows["pair_id"].notna()}
+    return {subset: flags[subset] for subset in SUBSETS}
+
+
+def row_keys(rows: pd.DataFrame) -> dict[str, list[Any]]:
+    """The cluster of each row, and what tells the rows of a cluster apart: pairs of one caption share it."""
+    columns = (rows[name] for name in KEY)
+    labels = [f"{pair} by {generator}, seed {seed}" for pair, generator, seed in zip(*columns, strict=True)]
+    return {"prompt_id": rows["cluster"].tolist(), "image_seed": labels}
 
 
 def _by_pair(run: Path, role: str, column: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,15 @@ import pandas as pd
 from tqdm import tqdm
 
 from . import __version__, store
-from .columns import CELLS, KEY, pair_table, pick_judge, request_table
+from .columns import CELLS, KEY, SUBSETS, pair_table, pick_judge, request_table, row_keys, subset_flags
+from .comparisons import COMPARED, compare, tie_groups
 from .config import EvaluateConfig, RunConfig, read_run_file
+from .doses import SERIES, doses, response_to_doses
 from .errors import InputError, RunFolderError
-from .functional import anti_aesthetic_adherence, reward_bias
-from .types import MetricResult, digest
+from .functional import anti_aesthetic_adherence, holm, reward_bias
+from .outcomes import outcomes
+from .runs import read_manifest
+from .types import MetricResult, ModelSpec, digest
 from .vendor import functional_digest
 
 __all__ = ["Evaluation", "evaluate", "read_evaluation", "read_results"]
@@ -28,6 +32,9 @@ REWARD_METRICS = ("delta_reward", "reward_after", "escape_rate", "polish_overlap
 
 VERDICT_METRICS = ("accuracy", "f1", "f1_weighted", "auroc", "balanced_accuracy", "mcc", "always_wide_accuracy")
 """Metrics of a reward model that rest on the pairs with verdict 1 or 0."""
+
+P_VALUES = ("wilcoxon_p", "wilcoxon_j_p", "mcnemar_p")
+"""The p-values that a report prints for a generator with a base."""
 
 Naming = Callable[[str], str]
 
@@ -94,6 +101,10 @@ class _Collector:
         for key, reason in values.get("notes", {}).items():
             if metric := name(key):
                 self.note(model, subset, metric, reason)
+        for key, reason in values.get("cautions", {}).items():
+            # that captions are few is said once, of the whole run
+            if key != "n_prompts" and (metric := name(key)):
+                self.note(model, subset, f"{metric}_caution", reason)
         for key, count in values.get("undefined_resamples", {}).items():
             if metric := name(key):
                 reason = (
@@ -112,18 +123,11 @@ def _pairs_behind(metric: str, rows: pd.DataFrame) -> int:
         used = (is_ok & rows["verdict"].notna()) | (rows["status"] == "refused")
     elif metric in REWARD_METRICS:
         used = is_ok & rows["r_ia_po"].notna()
-    elif metric in ("effect_gain", "content_preservation"):
+    elif metric in ("effect_gain", "effect_after", "content_preservation", "content_after"):
         used = is_ok & rows[f"{metric.partition('_')[0]}_ia"].notna()
-    elif metric.startswith(("delta_j", "wilcoxon_j")):
+    elif metric.startswith(("delta_j", "j_after", "wilcoxon_j")):
         used = is_ok & rows["j_ia"].notna()
     return int(rows.loc[used, "pair_id"].nunique())
-
-
-def _keys(rows: pd.DataFrame) -> dict[str, list[Any]]:
-    """The cluster of each row, and what tells the rows of a cluster apart: pairs of one caption share it."""
-    columns = (rows[name] for name in KEY)
-    labels = [f"{pair} by {generator}, seed {seed}" for pair, generator, seed in zip(*columns, strict=True)]
-    return {"prompt_id": rows["cluster"].tolist(), "image_seed": labels}
 
 
 def _optional(column: pd.Series) -> list[Any] | None:
@@ -136,27 +140,74 @@ def _asks_for(rows: pd.DataFrame, dimension: str) -> pd.DataFrame:
     return rows[[dimension in names for names in rows["dimensions"]]]
 
 
-def _bias(out: _Collector, rows: pd.DataFrame, group: list[str] | None = None) -> dict[str, Any]:
-    inputs: dict[str, Any] = {name: rows[name].to_numpy() for name in CELLS.values()} | _keys(rows)
-    values = reward_bias(**inputs, verdict=_optional(rows["verdict"]), group=group, **out.options)
-    return values | {"coverage/verdict": values["coverage"]["verdict"]}
+def _bias(out: _Collector, rows: pd.DataFrame, **labels: list[str]) -> dict[str, dict[str, Any]]:
+    """`reward_bias` on all, on verified and on controlled pairs, as far as there are any."""
+    inputs: dict[str, Any] = {name: rows[name].to_numpy() for name in CELLS.values()} | row_keys(rows) | labels
+    inputs["controlled"] = rows["controlled"].tolist()
+    values = reward_bias(**inputs, verdict=_optional(rows["verdict"]), **out.options)
+    blocks = {subset: values.pop(subset) for subset in SUBSETS if subset in values}
+    values["notes"] = {name: reason for name, reason in values["notes"].items() if name not in SUBSETS}
+    return blocks | {"all": values | {"coverage/verdict": values["coverage"]["verdict"]}}
 
 
 def _add_reward_model(out: _Collector, model: str, rows: pd.DataFrame) -> None:
-    """One reward model on all, on verified and on controlled pairs: pooled, per generator, macro, per dimension."""
-    subsets = {"all": rows, "verified": rows[rows["verdict"] == 1], "controlled": rows[rows["controlled"]]}
-    for subset, chosen in subsets.items():
-        if chosen.empty:
-            out.note(model, subset, "n_pairs", f"no pair is {subset}")
-            continue
-        values = _bias(out, chosen, group=chosen["generator"].tolist())
+    """One reward model on each subset of the pairs: pooled, per generator, macro, per dimension."""
+    flags = subset_flags(rows)
+    blocks = _bias(out, rows, group=rows["generator"].tolist())
+    for subset in (name for name in SUBSETS if name not in blocks):
+        out.note(model, subset, "n_pairs", f"no pair is {subset}")
+    for subset, values in blocks.items():
+        chosen = rows[flags[subset]]
         out.add(model, subset, values, chosen)
         out.add(model, f"{subset}/macro", values["macro"], chosen)
         for generator, block in values["by_group"].items():
             out.add(model, f"{subset}/generator={generator}", block, chosen[chosen["generator"] == generator])
-        for dimension in sorted({name for names in chosen["dimensions"] for name in names}):
-            part = _asks_for(chosen, dimension)
-            out.add(model, f"{subset}/dimension={dimension}", _bias(out, part), part)
+    for dimension in sorted({name for names in rows["dimensions"] for name in names}):
+        part = _asks_for(rows, dimension)
+        for subset, values in _bias(out, part).items():
+            out.add(model, f"{subset}/dimension={dimension}", values, part[flags[subset][part.index]])
+
+
+def _against(rival: str) -> Naming:
+    return lambda metric: f"{metric}/{rival}" if metric.removesuffix("_ci") in COMPARED else ""
+
+
+def _add_comparisons(out: _Collector, table: pd.DataFrame) -> None:
+    """Every two reward models on each subset, `<figure>/<rival>`.
+
+    Holm's families are the cluster-robust p-values of a subset, and those that take its pairs as independent.
+    """
+    for subset, chosen in subset_flags(table).items():
+        family = len(out.results)
+        for model, rival, values, rows in compare(table[chosen], out.options):
+            out.add(model, subset, values, rows, _against(rival))
+        found = out.results[family:]
+        for endings in (("_cluster_p",), ("_mcnemar_p", "_delong_p")):
+            _add_holm(out, [each for each in found if each.metric.partition("/")[0].endswith(endings)])
+
+
+def _of_doses(metric: str) -> str:
+    return "" if metric in ("n_pairs", "n_prompts") else f"dose_{metric}"
+
+
+def _add_doses(out: _Collector, model: str, rows: pd.DataFrame, generators: Mapping[str, ModelSpec]) -> None:
+    """How one reward model answers to the strength of the effects: over all whole curves, and per dimension."""
+    chosen = doses(rows, generators)
+    subset = "controlled"
+    if chosen.empty:
+        reason = "not given: it needs photographs with their effects at two strengths or more, each changed and scored"
+        out.note(model, subset, "dose_slope_difference", reason)
+        return
+    n_curves = chosen["series"].nunique()
+    if left := len(rows[rows["controlled"]].drop_duplicates(SERIES)) - n_curves:
+        reason = (
+            f"{left} of {left + n_curves} curves left out: at some strength an image is unchanged or without a score"
+        )
+        out.note(model, subset, "dose_n_pairs", reason)
+    values = response_to_doses(chosen, out.options)
+    out.add(model, subset, values, chosen, _of_doses)
+    for dimension, block in values.get("by_dimension", {}).items():
+        out.add(model, f"{subset}/dimension={dimension}", block, _asks_for(chosen, dimension), _of_doses)
 
 
 def _generator_inputs(rows: pd.DataFrame, suffix: str = "") -> dict[str, Any]:
@@ -167,7 +218,7 @@ def _generator_inputs(rows: pd.DataFrame, suffix: str = "") -> dict[str, Any]:
 
 
 def _adherence(out: _Collector, rows: pd.DataFrame, base: pd.DataFrame | None) -> dict[str, Any]:
-    inputs = _generator_inputs(rows) | _keys(rows)
+    inputs = _generator_inputs(rows) | row_keys(rows)
     if all(rows["dimensions"]):
         inputs["dimensions"] = [list(names) for names in rows["dimensions"]]
     if base is not None:
@@ -186,15 +237,18 @@ def _add_generator(
         out.add(generator, f"dimension={dimension}", block, _asks_for(rows, dimension), name)
 
 
+def _rests_on_rewards(metric: str) -> bool:
+    return metric.removesuffix("_ci") in REWARD_METRICS or metric.startswith("coverage/r_")
+
+
 def _of_no_reward_model(metric: str) -> str:
-    """The name of a metric that rests on no reward model, else empty."""
-    belongs = metric.removesuffix("_ci") in REWARD_METRICS or metric.startswith("coverage/r_")
-    return "" if belongs else metric
+    """The name of a metric that rests on no reward model; empty for others, and for what is corrected within a call."""
+    return "" if _rests_on_rewards(metric) or metric.endswith("_holm") else metric
 
 
 def _of_reward_model(model: str) -> Naming:
     def name(metric: str) -> str:
-        return f"{metric}/{model}" if not _of_no_reward_model(metric) else ""
+        return f"{metric}/{model}" if _rests_on_rewards(metric) else ""
 
     return name
 
@@ -221,6 +275,23 @@ def _check_bases(bases: Mapping[str, str], generators: set[str]) -> None:
             raise InputError(f"[evaluate] bases names {generator!r}, which is no generator of this run: {known}")
 
 
+def _add_holm(out: _Collector, family: Sequence[MetricResult]) -> None:
+    """`<name>_holm` beside each p-value of a family."""
+    for each, p in zip(family, holm([each.value for each in family]), strict=True):
+        name, slash, model = each.metric.partition("/")
+        out.results.append(dataclasses.replace(each, metric=f"{name}_holm{slash}{model}", value=float(p)))
+
+
+def _base_tests(out: _Collector) -> list[MetricResult]:
+    """The tests against base generators that a report prints, a family of their own.
+
+    Every `wilcoxon_p/<reward model>` and `wilcoxon_j_p` (one-sided) and `mcnemar_p` (two-sided) of every generator with
+    a base, over all pairs. Outside it are `mcnemar_p_one_sided`, a second reading of the same test, and the p-values
+    per dimension, which stay uncorrected.
+    """
+    return [each for each in out.results if each.subset == "all" and each.metric.partition("/")[0] in P_VALUES]
+
+
 def _material(rows: pd.DataFrame) -> str:
     """A digest of the image pairs that a reward model scored."""
     columns = [*KEY, "image_io", "image_ia", "prompt_pa"]
@@ -243,12 +314,20 @@ def evaluate(run: Path, config: RunConfig) -> list[MetricResult]:
     out = _Collector(config.evaluate)
     unscored = requests.assign(r_io_po=None, r_ia_po=None)
     _add_generators(out, unscored, bases, _of_no_reward_model)
+    generators = {label: ModelSpec.parse(text) for label, text in read_manifest(run).specs["generators"].items()}
     by_model = dict(list(table.groupby("reward_model")))
     for model, rows in tqdm(by_model.items(), desc="evaluate", delay=2, leave=False):
         _add_reward_model(out, model, rows)
         _note_unchanged(out, model, rows)
+        _add_doses(out, model, rows, generators)
         scored = requests.merge(rows[[*KEY, "r_io_po", "r_ia_po"]], on=KEY, how="left")
         _add_generators(out, scored, bases, _of_reward_model(model))
+    _add_holm(out, _base_tests(out))
+    _add_comparisons(out, table)
+    groups = tie_groups(outcomes(table, requests), out.level)
+    out.results = [
+        dataclasses.replace(each, tie_group=groups.get((each.model, each.metric, each.subset))) for each in out.results
+    ]
     path = store.replace(run, "results", out.results)
     evaluation = Evaluation(
         inputs=_inputs(run, config),

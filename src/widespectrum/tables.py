@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from . import store
-from .columns import effect_strength
+from .columns import SUBSETS, effect_strength
 from .results import read_evaluation, read_results
 from .runs import read_manifest
 from .types import ModelSpec
@@ -42,9 +42,6 @@ right: the higher score goes to the image that the prompt asked for. –: not gi
 
 FEW_CAPTIONS = 30
 """Below this many distinct captions a bootstrap over captions shows how intervals are made, not how wide they are."""
-
-SUBSETS = ("controlled", "verified", "all")
-"""Where a reward model's headline figures come from: the first of these that a run has."""
 
 SUBSET_NAMES = {
     "controlled": "pairs whose image shows by construction what was asked for",

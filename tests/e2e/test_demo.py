@@ -59,6 +59,23 @@ def test_the_random_model_is_right_both_ways_a_quarter_of_the_time(values):
     assert match.ci_low <= 0 <= match.ci_high
 
 
+def slope(values, model, name):
+    return values.loc[(model, f"dose_slope_{name}", "controlled")]
+
+
+def test_slopes_over_effect_strength(values):
+    assert slope(values, "oracle", "requested").ci_low > 0 > slope(values, "oracle", "unrequested").ci_high
+    for model in BLIND:
+        assert slope(values, model, "requested").value == slope(values, model, "unrequested").value
+        assert slope(values, model, "difference").value == 0
+    for name in ("requested", "unrequested", "difference"):
+        row = slope(values, "random", name)
+        assert row.ci_low < 0 < row.ci_high
+    dimensions = values.loc[("oracle", "dose_slope_difference", slice(None)), "value"]
+    assert len(dimensions) == 1 + 6
+    assert dimensions.to_numpy() == pytest.approx(0.4)
+
+
 def test_generators(values):
     assert values.loc[("identity", "success_rate", "all"), "value"] == 0.0
     assert values.loc[("identity", "delta_j_selected", "all"), "value"] == 0.0

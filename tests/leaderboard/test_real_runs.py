@@ -13,16 +13,10 @@ import pytest
 
 from widespectrum import runs, stages, store
 from widespectrum.config import parse_run_file
-from widespectrum.published import load_module
 from widespectrum.results import evaluate, read_evaluation
 
 EVALUATE = "\n[evaluate]\nn_resamples = 50\n"
 SECOND_JUDGE = '\n[[judges]]\nname = "rule"\nreward_model = "colorfulness"\n'
-
-
-@pytest.fixture(scope="module")
-def rank() -> Callable[..., pa.Table]:
-    return load_module(Path(__file__).resolve().parents[2] / "leaderboard" / "rank.py").rank
 
 
 def finish(folder: Path, text: str) -> Path:

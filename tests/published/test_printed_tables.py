@@ -1,84 +1,41 @@
-"""The figures that the cards and the README compute from the authors' scores are recomputed here."""
+"""The tables that the README and the cards compute from the authors' scores are recomputed here."""
 
-import csv
-import re
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-from widespectrum.functional import anti_aesthetic_adherence, reward_bias
+from widespectrum.published import load_module
 
 ROOT = Path(__file__).resolve().parents[2]
-SCORES = ROOT.parent / "shared" / "data" / "reference" / "scores_3300.csv"
-MODELS = {"HPSv3": "hpsv3", "HPSv2.1": "hpsv2", "ImageReward": "image_reward"}
-CELLS = {"r_io_po": "oiop", "r_io_pa": "oidp", "r_ia_po": "diop", "r_ia_pa": "didp"}
-BIAS_CARD = ["image_prior", "prompt_match", "prior_over_match", "both_ways_accuracy"]
-README = ["prior_over_match", "accuracy_under_original", "accuracy_under_wide_spectrum", "both_ways_accuracy"]
-ADHERENCE_CARD = ["delta_reward", "escape_rate", "polish_overlap"]
-
-pytestmark = pytest.mark.skipif(not SCORES.is_file(), reason="the authors' scores are not beside the repository")
+REFERENCE = ROOT.parent / "shared" / "data" / "reference"
+FILES = [str(REFERENCE / "scores_3300.csv"), str(REFERENCE / "prompt_dims_300.csv")]
+tables = load_module(ROOT / "cards" / "fill_tables.py")
 
 
-def table(path, heading):
-    """The rows, as lists of cells, of the first table of a page whose head begins with `heading`."""
-    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith(heading))
-    end = next(i for i in range(start, len(lines)) if not lines[i].startswith("|"))
-    return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines[start + 2 : end]]
+def test_every_table_has_a_place_and_every_place_a_table():
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in tables.PAGES)
+    assert sorted(name for _, name, _, _ in tables._MARKED.findall(text)) == sorted(tables.TABLES)
+    assert text.count("<!-- table ") == text.count("<!-- end of table -->") == len(tables.TABLES)
 
 
-@cache
-def authors_rows():
-    with SCORES.open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if row["duplicate_block"] == "0"]
+@pytest.mark.skipif(not Path(FILES[0]).is_file(), reason="the authors' scores are not beside the repository")
+def test_every_printed_table_is_what_the_scores_give(capsys):
+    assert tables.main([*FILES, "--check"]) == 0, capsys.readouterr().out
 
 
-def rewards(rows, model, cells):
-    columns = {cell: [float(row[f"{model}_{CELLS[cell]}"]) for row in rows] for cell in cells}
-    return columns | {"prompt_id": [row["prompt_index"] for row in rows]}
+def test_a_table_that_differs_is_seen():
+    text = "before\n<!-- table models -->\n| old |\n<!-- end of table -->\nafter\n"
+    assert tables.fill(text, lambda name: f"| {name} |\n") == text.replace("old", "models")
 
 
-@cache
-def bias(model):
-    rows = authors_rows()
-    return reward_bias(**rewards(rows, MODELS[model], CELLS), image_seed=[row["paper_label"] for row in rows])
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(-0.0354, 3, "−.035"), (0.0, 2, ".00"), (-0.001, 2, ".00"), (1.0, 2, "1.00"), (10.5, 1, "10.5")],
+)
+def test_numbers_are_printed_as_the_paper_prints_them(value, digits, text):
+    assert tables.number(value, digits) == text
 
 
-@cache
-def adherence(generator):
-    rows = [row for row in authors_rows() if row["paper_label"] == generator]
-    return anti_aesthetic_adherence(**rewards(rows, "hpsv3", ["r_io_po", "r_ia_po"]))
-
-
-def assert_printed(cell, name, result):
-    """The estimate, and its interval where one is printed, rounded to the digits printed."""
-    printed = re.findall(r"-?\d*\.\d+", cell.replace("−", "-"))
-    assert len(printed) == (3 if "[" in cell else 1)
-    for text, key in zip(printed, (name, f"{name}_ci_low", f"{name}_ci_high"), strict=False):
-        assert float(text) == round(result[key], len(text.partition(".")[2])), (name, key)
-
-
-def test_the_prior_against_match_table_of_the_card():
-    rows = table("metrics/reward_bias/README.md", "| reward model | image prior |")
-    assert {row[0] for row in rows} == set(MODELS)
-    for model, *cells in rows:
-        for cell, name in zip(cells, BIAS_CARD, strict=True):
-            assert_printed(cell, name, bias(model))
-
-
-def test_the_first_table_of_the_readme():
-    rows = table("README.md", "|")
-    assert {row[0] for row in rows} == set(MODELS)
-    for model, *cells in rows:
-        for cell, name in zip(cells, README, strict=True):
-            assert_printed(cell, name, bias(model))
-
-
-def test_the_generator_table_of_the_card():
-    rows = table("metrics/anti_aesthetic_adherence/README.md", "| generator | success (paper) |")
-    assert {row[0] for row in rows} == {row["paper_label"] for row in authors_rows()}
-    for generator, _, printed_by_paper, *cells in rows:
-        assert_printed(printed_by_paper, "delta_reward", adherence(generator))
-        for cell, name in zip(cells, ADHERENCE_CARD, strict=True):
-            assert_printed(cell, name, adherence(generator))
+def test_an_estimate_that_is_not_given_is_a_dash():
+    assert tables.estimate({}, "auroc", 2) == "–"
+    assert tables.estimate({"x": 0.5, "x_ci_low": 0.25, "x_ci_high": 1.0}, "x", 2) == ".50 [.25, 1.00]"

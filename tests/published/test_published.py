@@ -324,7 +324,7 @@ def test_judge_agreement_equals_the_printed_figures(reference: dict[str, Any]) -
         ("Qwen3-VL-235B", "images_per_rater"): human["per_rater"],
         ("Qwen3-VL-235B", "mae"): human["MAE"],
         ("Qwen3-VL-235B", "quadratic_kappa"): human["quadratic_kappa"],
-        ("Qwen3-VL-235B", "accuracy_ties_dropped"): human["accuracy_ties_removed"],
+        ("Qwen3-VL-235B", "accuracy_ties_removed"): human["accuracy_ties_removed"],
         ("Qwen3-VL-235B", "accuracy_ties_merged"): human["accuracy_tie_grouped_with_original"],
         ("GPT-5-Chat", "quadratic_kappa"): second["quadratic_kappa"],
         ("GPT-5-Chat", "mae"): second["MAE"],

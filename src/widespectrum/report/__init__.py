@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from widespectrum import store
 from widespectrum.errors import MissingExtraError
 
+from .curves import slope_table
 from .gallery import read_gallery, read_refused
-from .headline import generator_table, generator_tables_by_reward_model, reward_model_table
+from .headline import comparison_table, generator_table, generator_tables_by_reward_model, reward_model_table
 from .material import Material, read_material
 from .plots import dose_response, heatmap, prior_against_match
 from .sentences import absent_parts, cautions, gaps, statement
@@ -64,10 +65,12 @@ def _content(material: Material) -> dict[str, Any]:
         "absent_parts": absent_parts(material),
         "gaps": gaps(material),
         "bias_table": reward_model_table(material),
+        "comparison_table": comparison_table(material),
         "generator_table": generator_table(material),
         "generator_tables": generator_tables_by_reward_model(material),
         "prior_plot": prior_against_match(material),
         "dose_plots": dose_response(material),
+        "slope_table": slope_table(material),
         "heatmap": heatmap(material),
         "gallery": read_gallery(material),
         "refused": read_refused(material.run),

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from widespectrum.columns import effect_strength
+from widespectrum.doses import doses
 from widespectrum.functional import ClusterMeans, cluster_means
 
+from .headline import Column, Place, Table, estimate_table
 from .material import Material
 
-__all__ = ["Response", "responses"]
+__all__ = ["Response", "responses", "slope_table"]
+
+Floats: TypeAlias = NDArray[np.float64]
+
+SLOPE_COLUMNS = {
+    "dose_slope_requested": Column(
+        "slope, p_a",
+        "mean slope of the score per step of strength under p_a, which asks for the effects; ≥ 0 respects it",
+    ),
+    "dose_slope_unrequested": Column("slope, p_o", "the same under p_o, which does not ask for them"),
+    "dose_slope_difference": Column(
+        "difference", "slope under p_a − slope under p_o, curve by curve; 0: the prompt makes no difference"
+    ),
+    "dose_slope_difference_standardised": Column(
+        "in SD", "this difference in standard deviations of r(I_o,p_o), so that reward models compare"
+    ),
+    "dose_spearman_requested": Column(
+        "rho, p_a", "mean rank correlation of score and strength under p_a: 1 is a steady rise, −1 a steady fall"
+    ),
+    "dose_spearman_unrequested": Column("rho, p_o", "the same under p_o"),
+}
 
 
 class Response(NamedTuple):
@@ -28,49 +50,38 @@ class Response(NamedTuple):
     standardised: bool
 
 
-def _strengths(material: Material) -> dict[str, int]:
-    """The effect strength of each graded generator; strength 0 is left to the untouched photograph."""
-    found = {label: effect_strength(spec) for label, spec in material.specs("generators").items()}
-    return {label: strength for label, strength in found.items() if strength}
-
-
-def _complete(rows: pd.DataFrame, strengths: list[int]) -> pd.DataFrame:
-    """The rows of the pairs that a reward model scored at every strength, so that its points rest on the same pairs."""
-    found = rows.groupby(["pair_id", "reward_model"])["strength"].transform("nunique")
-    return rows[found == len(strengths)]
-
-
-def _by_strength(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """`column` averaged over seeds, one row per pair and one column per strength."""
-    return rows.pivot_table(index="pair_id", columns="strength", values=column, aggfunc="mean", sort=True)
+def _by_strength(rows: pd.DataFrame, default: str, asked: str) -> Floats:
+    """Scores of each series, (series, 1 + strengths): of the photograph, then of its images by strength."""
+    photographs = rows.groupby("series")[default].first()
+    images = rows.pivot(index="series", columns="strength", values=asked)
+    return np.column_stack([photographs.to_numpy(), images.to_numpy()])
 
 
 def _response(rows: pd.DataFrame, model: str, material: Material) -> Response:
-    strengths = [0, *sorted(set(rows["strength"]))]
-    first = rows.groupby("pair_id", sort=True)[["r_io_po", "r_io_pa"]].mean()
-    baseline = first["r_io_po"].to_numpy()
+    original, wide_spectrum = _by_strength(rows, "r_io_po", "r_ia_po"), _by_strength(rows, "r_io_pa", "r_ia_pa")
+    baseline = original[:, :1]
     spread = float(np.std(baseline, ddof=1)) if np.ptp(baseline) > 0 else 0.0
-    captions = rows.groupby("pair_id", sort=True)["cluster"].first().tolist()
+    captions = rows.groupby("series")["cluster"].first().tolist()
+    n_resamples = material.config.evaluate.n_resamples
 
-    def curve(default: str, asked: str) -> ClusterMeans:
-        scores = np.column_stack([first[default].to_numpy(), _by_strength(rows, asked).to_numpy()])
-        changes = (scores - baseline[:, None]) / (spread or 1.0)
-        n_resamples = material.config.evaluate.n_resamples
+    def curve(scores: Floats) -> ClusterMeans:
+        changes = (scores - baseline) / (spread or 1.0)
         return cluster_means(changes, captions, n_resamples=n_resamples, confidence_level=material.level)
 
-    return Response(model, strengths, curve("r_io_po", "r_ia_po"), curve("r_io_pa", "r_ia_pa"), spread > 0)
+    strengths = [0, *sorted(set(rows["strength"]))]
+    return Response(model, strengths, curve(original), curve(wide_spectrum), spread > 0)
 
 
 def responses(material: Material) -> list[Response]:
     """One per reward model; none where the run has not at least two strengths on the same pairs.
 
-    The change is r(I,p) − r(I_o,p_o), divided by the standard deviation (ddof 1) of r(I_o,p_o) over the same pairs.
+    The change is r(I,p) − r(I_o,p_o), divided by the standard deviation (ddof 1) of r(I_o,p_o) over the same curves.
     """
-    by_generator = _strengths(material)
-    rows: Any = material.pairs[material.pairs["generator"].isin(by_generator)]
-    rows = rows.assign(strength=rows["generator"].map(by_generator))
-    levels = sorted(set(rows["strength"]))
-    rows = _complete(rows, levels)
-    if len(levels) < 2 or rows.empty:
-        return []
+    rows = doses(material.pairs, material.specs("generators"))
     return [_response(part, str(model), material) for model, part in rows.groupby("reward_model", sort=True)]
+
+
+def slope_table(material: Material) -> Table:
+    """The slopes of each reward model, on the curves that are drawn."""
+    places = [Place(model, model, "controlled") for model in material.reward_models]
+    return estimate_table(material, "Slopes of score on effect strength", "reward model", SLOPE_COLUMNS, places)

@@ -11,7 +11,16 @@ from widespectrum.tables import REWARD_MODEL_COLUMNS, SUBSET_NAMES, format_numbe
 
 from .material import Estimate, Material
 
-__all__ = ["Table", "generator_table", "generator_tables_by_reward_model", "reward_model_table"]
+__all__ = [
+    "Column",
+    "Place",
+    "Table",
+    "comparison_table",
+    "estimate_table",
+    "generator_table",
+    "generator_tables_by_reward_model",
+    "reward_model_table",
+]
 
 
 class Column(NamedTuple):
@@ -37,6 +46,15 @@ class Row(NamedTuple):
     cells: list[Cell]
 
 
+class Place(NamedTuple):
+    """Where the estimates of a row stand: `suffix` is added to the name of every metric."""
+
+    label: str
+    model: str
+    subset: str
+    suffix: str = ""
+
+
 class Table(NamedTuple):
     """A table as the page shows it; `footnotes` are (mark, reason)."""
 
@@ -54,6 +72,18 @@ REWARD_MODEL_MEANINGS = {
     "accuracy_under_original": "share of pairs in which I_o scores higher under p_o",
     "accuracy_under_wide_spectrum": "share of pairs in which I_a scores higher under p_a",
     "both_ways_accuracy": "share of pairs right under both prompts; 0 for a model blind to the prompt, ¼ at random",
+}
+TIE_GROUP = {
+    "tie_group": Column("tie group", "models of one group cannot be told from its best, after Holm's correction")
+}
+COMPARISON_COLUMNS = {
+    "both_ways_accuracy_difference": Column("Δ both ways", "share right under both prompts, first minus second model"),
+    "both_ways_accuracy_cluster_p_holm": Column(
+        "p", "cluster-robust t test of it over captions, after Holm's correction"
+    ),
+    "accuracy_under_wide_spectrum_difference": Column("Δ right, p_a", "share right under p_a, first minus second"),
+    "accuracy_under_wide_spectrum_cluster_p_holm": Column("p", "the same test of it"),
+    "prior_over_match_difference": Column("Δ prior/match", "prior over match, first minus second"),
 }
 COUNTS = {
     "n_pairs": Column("pairs", "image pairs that the figures rest on"),
@@ -96,9 +126,9 @@ def _p_value(value: float) -> str:
 
 def _cell(metric: str, estimate: Estimate) -> Cell:
     name = metric.partition("/")[0]
-    if name in COUNTS:
+    if name in COUNTS or name in TIE_GROUP:
         return Cell(f"{estimate.value:,.0f}", value=estimate.value)
-    if name.endswith("_p"):
+    if name.endswith(("_p", "_p_holm")):
         return Cell(_p_value(estimate.value), value=estimate.value)
     if not estimate.has_interval:
         return Cell(_shown(estimate.value), value=estimate.value)
@@ -112,22 +142,22 @@ def _default_reason(metric: str) -> str:
     return "the run names no base generator to compare with" if tested else "no pair to compute it from"
 
 
-def _table(
-    material: Material, title: str, corner: str, columns: Mapping[str, Column], places: Sequence[tuple[str, str]]
+def estimate_table(
+    material: Material, title: str, corner: str, columns: Mapping[str, Column], places: Sequence[Place]
 ) -> Table:
-    """`places` are (model, subset), one per row. A gap carries a mark, and the footnote of that mark its reason."""
+    """One row per place. A gap carries a mark, and the footnote of that mark its reason."""
     marks: dict[str, str] = {}
     rows = []
-    for model, subset in places:
+    for label, model, subset, suffix in places:
         cells = []
-        for metric in columns:
+        for metric in (f"{name}{suffix}" for name in columns):
             estimate = material.estimates.get((model, subset, metric))
             if estimate is not None:
                 cells.append(_cell(metric, estimate))
                 continue
             reason = material.reasons.get((model, subset, metric)) or _default_reason(metric)
             cells.append(Cell("–", mark=marks.setdefault(reason, ascii_lowercase[len(marks) % 26])))
-        rows.append(Row(model, cells))
+        rows.append(Row(label, cells))
     return Table(title, corner, list(columns.values()), rows, [(mark, reason) for reason, mark in marks.items()])
 
 
@@ -139,25 +169,40 @@ def _present(material: Material, columns: Mapping[str, Column]) -> dict[str, Col
 
 def reward_model_table(material: Material) -> Table:
     """Prior against match, and the accuracies, on the headline subset."""
-    columns = {
-        metric: Column(title, REWARD_MODEL_MEANINGS[metric]) for metric, title in REWARD_MODEL_COLUMNS.items()
-    } | COUNTS
-    places = [(model, material.subset) for model in material.reward_models]
-    return _table(material, f"Reward models, on {SUBSET_NAMES[material.subset]}", "reward model", columns, places)
+    columns = {metric: Column(title, REWARD_MODEL_MEANINGS[metric]) for metric, title in REWARD_MODEL_COLUMNS.items()}
+    columns |= TIE_GROUP | COUNTS
+    places = [Place(model, model, material.subset) for model in material.reward_models]
+    return estimate_table(
+        material, f"Reward models, on {SUBSET_NAMES[material.subset]}", "reward model", columns, places
+    )
+
+
+def comparison_table(material: Material) -> Table | None:
+    """Every two reward models on the pairs that both scored; None where a run has but one."""
+    metric = "both_ways_accuracy_difference"
+    found = [key for key in material.estimates if key[1] == material.subset and key[2].startswith(f"{metric}/")]
+    places = [
+        Place(f"{model} – {rival}", model, subset, f"/{rival}")
+        for model, subset, rival in ((model, subset, name.removeprefix(f"{metric}/")) for model, subset, name in found)
+    ]
+    title = f"Every two reward models, on {SUBSET_NAMES[material.subset]}"
+    return estimate_table(material, title, "first – second", COMPARISON_COLUMNS, places) if places else None
 
 
 def generator_table(material: Material) -> Table | None:
     """What does not depend on a reward model; None where a run has nothing of it."""
     columns = _present(material, GENERATOR_COLUMNS)
-    places = [(generator, "all") for generator in material.generators]
-    return _table(material, "Generators", "generator", columns, places) if columns else None
+    if "success_rate" in columns:
+        columns |= TIE_GROUP
+    places = [Place(generator, generator, "all") for generator in material.generators]
+    return estimate_table(material, "Generators", "generator", columns, places) if columns else None
 
 
 def generator_tables_by_reward_model(material: Material) -> list[Table]:
     """The generators under each reward model."""
-    places = [(generator, "all") for generator in material.generators]
+    places = [Place(generator, generator, "all") for generator in material.generators]
     tables = []
     for model in material.reward_models:
         columns = _present(material, {f"{metric}/{model}": column for metric, column in BY_REWARD_MODEL.items()})
-        tables.append(_table(material, f"Generators under {model}", "generator", columns, places))
+        tables.append(estimate_table(material, f"Generators under {model}", "generator", columns, places))
     return tables

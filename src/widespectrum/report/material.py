@@ -36,8 +36,9 @@ class Estimate(NamedTuple):
 class Material:
     """The tables of one evaluated run.
 
-    `estimates` and `reasons` are keyed by (model, subset, metric); `pairs` is `columns.pair_table`; `subset` is the one
-    that the reward models' headline figures come from; `judge` is empty where the run has none.
+    `estimates` and `reasons` are keyed by (model, subset, metric), with `tie_group` among the metrics; `pairs` is
+    `columns.pair_table`; `subset` is the one that the reward models' headline figures come from; `judge` is empty where
+    the run has none.
     """
 
     run: Path
@@ -77,12 +78,15 @@ def read_material(run: Path) -> Material:
     config = read_run_file(run)
     key = zip(results["model"], results["subset"], results["metric"], strict=True)
     numbers = zip(results["value"], results["ci_low"], results["ci_high"], strict=True)
+    estimates = {place: Estimate(*values) for place, values in zip(key, numbers, strict=True)}
+    for row in results[results["tie_group"].notna()].itertuples():
+        estimates[row.model, row.subset, "tie_group"] = Estimate(row.tie_group, math.nan, math.nan)
     return Material(
         run=run,
         manifest=manifest,
         config=config,
         pairs=pair_table(run, evaluation.verdict_judge),
-        estimates={place: Estimate(*values) for place, values in zip(key, numbers, strict=True)},
+        estimates=estimates,
         reasons={(note["model"], note["subset"], note["metric"]): note["reason"] for note in evaluation.notes},
         level=float(results["level"].iloc[0]),
         subset=headline_subset(results),

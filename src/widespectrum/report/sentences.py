@@ -76,6 +76,8 @@ def gaps(material: Material) -> list[Gap]:
     """The reasons of absent estimates, the most frequent first."""
     grouped: dict[str, list[str]] = {}
     for (_, _, metric), reason in material.reasons.items():
+        if metric.partition("/")[0].endswith("_caution"):
+            continue
         grouped.setdefault(reason, []).append(metric.partition("/")[0])
     found = [Gap(reason, len(metrics), sorted(set(metrics))) for reason, metrics in grouped.items()]
     return sorted(found, key=lambda gap: (-gap.estimates, gap.reason))
