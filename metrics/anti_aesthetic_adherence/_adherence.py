@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._adherence_rows import ALL_DIMENSIONS, Rows, adherence_rows, dimension_flags
-from ._auroc import score_order
+from ._auroc import score_order, weighted_auroc
 from ._bootstrap import (
     Draws,
     Resampling,
@@ -33,7 +33,7 @@ from ._checks import (
     require_unique,
     row_labels,
 )
-from ._polish import escape, weighted_escape_rate, weighted_overlap
+from ._polish import escape, overlap, overlap_interval, weighted_escape_rate
 from ._significance import holm, mcnemar_exact, signed_ranks, weighted_effect_size, wilcoxon_signed_rank
 
 REQUIRES = {
@@ -142,11 +142,12 @@ def anti_aesthetic_adherence(
     What is undefined is an absent key with its reason in `notes`. No rows, unequal lengths, NaN or infinity in a row
     that is ok, and repeated keys raise ValueError.
 
-    Returns a flat dict: every name above with `<name>_ci_low` and `<name>_ci_high` (percentile cluster bootstrap over
-    prompts; not for p-values), `<name>_wilson_low` and `_high` for the success, refusal and failure rates (they take
-    rows as independent), `n_pairs`, `n_prompts`, `coverage`, `notes`, `undefined_resamples`; with `dimensions`,
-    `by_dimension`: the same over the rows that select each one, with `delta_j`, its own J(I_a) − J(I_o); with inputs in
-    `_base`, `base`: the same for the base generator.
+    Returns a flat dict: every name above with `<name>_ci_low` and `<name>_ci_high` (cluster bootstrap over prompts,
+    `interval` "percentile" or "bca"; not for p-values), `<name>_wilson_low` and `_high` for the success, refusal and
+    failure rates (they take rows as independent), `n_pairs`, `n_prompts`, `coverage`, `notes`, `cautions` (name to why
+    it is to be read with care), `undefined_resamples`; with `dimensions`, `by_dimension`: the same over the rows that
+    select each one, with `delta_j`, its own J(I_a) − J(I_o); with inputs in `_base`, `base`: the same for the base
+    generator. The interval of the overlap is that of A, folded: it reaches 1 where A may be ½.
 
     Source: Guo, Qian, Hasan and Du, "Position: Universal Aesthetic Alignment Narrows Artistic Expression", ICML 2026
     (arXiv 2512.11883); escape rate and overlap are this package's.
@@ -249,7 +250,7 @@ def _slice_statistics(study: _Study, rows: Codes) -> dict[str, _SliceStatistic]:
         before, after, clusters = values["reward_before"][scored], values["reward_after"][scored], codes[scored]
         rewards, order = escape(before, after, clusters), score_order(after, before, clusters, clusters)
         result["escape_rate"] = lambda weights: weighted_escape_rate(rewards, weights)
-        result["polish_overlap"] = lambda weights: weighted_overlap(order, weights)
+        result["polish_overlap"] = lambda weights: weighted_auroc(order, weights)  # folded by `_fold_overlap`
     if study.base is not None:
         for name, column in TESTED.items():
             result[f"{name}_r"] = _effect_size(*_paired(study, study.base, column, rows))
@@ -296,10 +297,21 @@ def _block(study: _Study, rows: Codes, dimension: str, draws: Draws, options: Re
     if not dimension:
         draws.point.pop("delta_j")
     result = with_intervals(draws, _cluster_counts(study, rows, dimension), _REASONS, options)
+    _fold_overlap(result)
     add_wilson(result, {name: int((~np.isnan(study.rows.values[name][rows])).sum()) for name in PROPORTIONS}, options)
     sizes = {"n_pairs": len(rows), "n_prompts": len(np.unique(study.prompts.codes[rows]))}
     result = sizes | result | {"cautions": few_clusters(sizes["n_prompts"])}
     return result if study.base is None else _with_tests(study, study.base, rows, result)
+
+
+def _fold_overlap(result: dict[str, Any]) -> None:
+    """From P(r(I_a,p_o) > r(I_o,p_o)) to the overlap, estimate and interval."""
+    name = "polish_overlap"
+    if name in result:
+        result[name] = overlap(result[name])
+    if f"{name}_ci_low" in result:
+        ends = overlap_interval(result[f"{name}_ci_low"], result[f"{name}_ci_high"])
+        result[f"{name}_ci_low"], result[f"{name}_ci_high"] = ends
 
 
 def _with_tests(study: _Study, base_rows: Rows, rows: Codes, result: dict[str, Any]) -> dict[str, Any]:

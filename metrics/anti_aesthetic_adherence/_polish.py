@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._auroc import ScoreOrder, weighted_auroc
 from ._bootstrap import in_blocks, ratio
 from ._checks import Codes, Floats
 
@@ -60,12 +59,20 @@ def _order_statistic(values: Floats, drawn: Floats, rank: Floats) -> Floats:
     return values[index]
 
 
-def weighted_overlap(order: ScoreOrder, weights: Floats) -> Floats:
-    """2·min(A, 1 − A) with A = P(r(I_a,p_o) > r(I_o,p_o)) + ½ P(equal); shape (resamples,).
+def overlap(above: float) -> float:
+    """2·min(A, 1 − A) with A = P(r(I_a,p_o) > r(I_o,p_o)) + ½ P(equal), the AUROC of the two sets of rewards.
 
     1 where a random I_a is as likely above as below a random I_o, 0 where the two do not overlap. Taken from ranks, it
     needs no bandwidth or bins, as an overlap of densities would, and no change of scale alters it; read `delta_reward`
     for the direction. Source for A: McGraw and Wong, Psychol. Bull. 111 (1992), the common-language effect size.
     """
-    above = weighted_auroc(order, weights)
-    return 2 * np.minimum(above, 1 - above)
+    return 2 * min(above, 1 - above)
+
+
+def overlap_interval(low: float, high: float) -> tuple[float, float]:
+    """The overlaps that belong to an interval of A; up to 1 where it holds ½.
+
+    Resampled overlaps would not do: where the truth is 1, none of them reaches it.
+    """
+    ends = overlap(low), overlap(high)
+    return min(ends), 1.0 if low <= 0.5 <= high else max(ends)

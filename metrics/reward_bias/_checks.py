@@ -124,6 +124,9 @@ def label_column(name: str, values: Names, n: int) -> Labels:
     rows = as_rows(name, values)
     if len(rows) != n:
         raise ValueError(f"{name}: expected {n} rows like the other columns, got {len(rows)}; give one label per row")
+    if rows.dtype.kind in "iu":
+        numbers, codes = np.unique(rows, return_inverse=True)
+        return Labels(numbers.tolist(), codes)
     items = [item.item() if isinstance(item, np.generic) else item for item in rows.tolist()]
     for row, item in enumerate(items):
         if not isinstance(item, str | int | float) or item == "" or item != item:
@@ -134,6 +137,11 @@ def label_column(name: str, values: Names, n: int) -> Labels:
         raise ValueError(f"{name}: expected all names or all numbers, got a mixture; write them all as text") from None
     position = {label: code for code, label in enumerate(names)}
     return Labels(names, np.fromiter((position[item] for item in items), dtype=np.intp, count=n))
+
+
+def count_distinct(codes: Codes) -> int:
+    """How many different codes there are; for many rows far faster than `np.unique`."""
+    return int(np.count_nonzero(np.bincount(codes)))
 
 
 def row_labels(n: int) -> Labels:

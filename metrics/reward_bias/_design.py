@@ -17,6 +17,7 @@ from ._checks import (
     Names,
     Numbers,
     complete_column,
+    count_distinct,
     label_column,
     require_rows,
     require_unique,
@@ -193,7 +194,7 @@ def _verdict_estimates(confusion: Floats) -> dict[str, Floats]:
 def prompts_behind(pairs: Pairs, rows: Codes) -> dict[str, int]:
     """Per estimate, on how many prompts it rests: the smaller number where both verdicts are needed."""
     verdict, codes = pairs.verdict[rows], pairs.prompts.codes[rows]
-    everything, decided = len(np.unique(codes)), len(np.unique(codes[np.isin(verdict, (0, 1))]))
-    both = min(len(np.unique(codes[verdict == 1])), len(np.unique(codes[verdict == 0])))
+    everything, decided = count_distinct(codes), count_distinct(codes[np.isin(verdict, (0, 1))])
+    both = min(count_distinct(codes[verdict == 1]), count_distinct(codes[verdict == 0]))
     counts = dict.fromkeys(DESIGN_NAMES, everything) | dict.fromkeys(VERDICT_NAMES, decided)
     return counts | dict.fromkeys(BOTH_CLASSES, both)

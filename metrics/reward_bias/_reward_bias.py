@@ -19,7 +19,7 @@ from ._bootstrap import (
     resampling,
     with_intervals,
 )
-from ._checks import Codes, Floats, Labels, Names, Numbers, flag_column
+from ._checks import Codes, Floats, Labels, Names, Numbers, count_distinct, flag_column
 from ._design import (
     BOTH_CLASSES,
     DESIGN_NAMES,
@@ -173,7 +173,7 @@ def _block(pairs: Pairs, rows: Codes, draws: Draws, options: Resampling) -> dict
     sizes = {name: n_decided if name in VERDICT_NAMES else len(rows) for name in PROPORTIONS}
     add_wilson(result, sizes, options)
     drop_loose_ratio(result)
-    counts = {"n_pairs": len(rows), "n_prompts": len(np.unique(pairs.prompts.codes[rows]))}
+    counts = {"n_pairs": len(rows), "n_prompts": count_distinct(pairs.prompts.codes[rows])}
     result = counts | _with_cautions(result, clusters)
     return result | _of_verdicts(pairs, rows, result, options) if "auroc" in draws.point else result
 

@@ -330,3 +330,29 @@ def test_swapping_generator_and_base_flips_the_effect_size():
     other = anti_aesthetic_adherence(**{swap[name]: values for name, values in data.items()})
     assert other["wilcoxon_r"] == pytest.approx(-one["wilcoxon_r"])
     assert other["mcnemar_p"] == pytest.approx(one["mcnemar_p"])
+
+
+def test_the_interval_of_the_overlap_is_that_of_the_share_above():
+    rng = np.random.default_rng(4)
+    r_io, r_ia = rng.normal(size=100), rng.normal(-1, 1, 100)
+    ends = {}
+    for name, after in (("apart", r_ia), ("mirrored", -r_ia), ("alike", np.roll(r_io, 1))):
+        before = -r_io if name == "mirrored" else r_io
+        result = anti_aesthetic_adherence(before, after, n_resamples=4000)
+        oracle = stats.bootstrap(
+            (before, after),
+            lambda a, b, axis=-1: stats.mannwhitneyu(b, a, axis=axis).statistic / 100**2,
+            n_resamples=4000,
+            method="percentile",
+            paired=True,
+            vectorized=True,
+            rng=np.random.default_rng(1),
+        )
+        low, high = oracle.confidence_interval
+        folded = sorted(2 * min(end, 1 - end) for end in (low, high))
+        margin = 0.3 * oracle.standard_error
+        ends[name] = result["polish_overlap_ci_low"], result["polish_overlap_ci_high"]
+        assert ends[name][0] == pytest.approx(folded[0], abs=margin)
+        assert ends[name][1] == (1 if low <= 0.5 <= high else pytest.approx(folded[1], abs=margin))
+    assert ends["alike"][1] == 1 > ends["apart"][1]
+    assert ends["mirrored"] == pytest.approx(ends["apart"])
