@@ -9,11 +9,11 @@ import numpy as np
 from scipy.special import ndtr
 
 from ._auroc import placements
-from ._bootstrap import FEW_CLUSTERS, Draws, Resampling, Statistic, draw, few_clusters, resampling, with_intervals
+from ._bootstrap import Draws, Resampling, Statistic, draw, few_clusters, resampling, with_intervals
 from ._checks import Codes, Flags, Floats, Names, Numbers, complete_column
 from ._design import BOTH_CLASSES, Pairs, design_statistic, group_slices, prompts_behind, read_pairs
 from ._ranks import clustered_t_test
-from ._reward_bias import FEW_OF_A_VERDICT, drop_estimate, drop_loose_ratio, verdict_reasons
+from ._reward_bias import ENOUGH_OF_A_VERDICT, FEW_OF_A_VERDICT, drop_estimate, drop_loose_ratio, verdict_reasons
 from ._significance import holm, mcnemar_exact
 
 RIVAL = "_rival"
@@ -123,7 +123,7 @@ def _block(both: tuple[Pairs, Pairs], rows: Codes, draws: Draws, options: Resamp
         drop_estimate(result, "prior_over_match_difference", "not given: one of the two ratios is not")
     cautions = few_clusters(behind["image_prior"])
     for name in BOTH_CLASSES:
-        if f"{name}_difference" in result and behind[name] < FEW_CLUSTERS:
+        if f"{name}_difference" in result and behind[name] < ENOUGH_OF_A_VERDICT:
             cautions[f"{name}_difference"] = FEW_OF_A_VERDICT
     p_values = _adjusted(_independent_p(both, rows)) | _adjusted(_cluster_p(both, rows))
     for name, missing in _MISSING_P.items():

@@ -9,7 +9,6 @@ import numpy as np
 
 from ._auroc import delong_interval
 from ._bootstrap import (
-    FEW_CLUSTERS,
     Draws,
     Resampling,
     add_wilson,
@@ -55,7 +54,10 @@ REASONS = {
     "mcc": "undefined: all verdicts, or all decisions, are of one class",
     "always_wide_accuracy": "undefined: no pair has verdict 1 or 0",
 }
-FEW_OF_A_VERDICT = f"fewer than {FEW_CLUSTERS} prompts of one verdict: its intervals may be far too narrow"
+ENOUGH_OF_A_VERDICT = 50
+"""From so many prompts of each verdict on, simulated intervals of AUROC hold what they promise."""
+
+FEW_OF_A_VERDICT = f"fewer than {ENOUGH_OF_A_VERDICT} prompts of one verdict: its intervals may be far too narrow"
 _NEGATIVE_MATCH = "prompt_match is below 0: the prompt moves this model the wrong way, so read Q and X, not their ratio"
 _NO_RATIO = "not given: the interval of prompt_match includes 0 or is absent, so that the ratio may have either sign"
 
@@ -219,7 +221,7 @@ def drop_estimate(result: dict[str, Any], name: str, reason: str) -> None:
 
 def _with_cautions(result: dict[str, Any], clusters: Mapping[str, int]) -> dict[str, Any]:
     cautions = few_clusters(clusters["image_prior"])
-    needs_both = (name for name in BOTH_CLASSES if name in result and clusters[name] < FEW_CLUSTERS)
+    needs_both = (name for name in BOTH_CLASSES if name in result and clusters[name] < ENOUGH_OF_A_VERDICT)
     cautions |= dict.fromkeys(needs_both, FEW_OF_A_VERDICT)
     if "prior_over_match" in result and result["prompt_match"] < 0:
         cautions["prior_over_match"] = _NEGATIVE_MATCH

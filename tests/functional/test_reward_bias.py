@@ -353,9 +353,9 @@ def test_a_subset_without_pairs_is_named():
 
 
 def test_cautions_name_what_is_to_be_read_with_care():
-    data = pairs(100) | {"verdict": np.repeat([0.0, 1.0], [30, 70])}
+    data = pairs(100) | {"verdict": np.repeat([0.0, 1.0], [50, 50])}
     assert reward_bias(**data)["cautions"] == {}
-    data["verdict"] = np.repeat([0.0, 1.0], [29, 71])
+    data["verdict"] = np.repeat([0.0, 1.0], [49, 51])
     assert set(reward_bias(**data)["cautions"]) == {"auroc", "balanced_accuracy", "mcc"}
     assert set(reward_bias(**data, prompt_id=np.arange(100) % 29, image_seed=range(100))["cautions"]) == {
         "auroc",
