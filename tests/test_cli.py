@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -83,6 +84,7 @@ def test_every_verb_has_an_example():
         assert result.exit_code == 0
         assert f"Example: widespectrum {verb}" in " ".join(result.stdout.split())
         assert verb in overview
+    assert "..." not in overview.partition("Commands:")[2]
 
 
 def test_models_lists_every_name():
@@ -187,6 +189,29 @@ def test_evaluate_before_score(workplace, run_file):
     with runs.locked(workplace / "out"):
         runs.open_run(workplace / "out", config, datasets={}, prompts=())
     assert refused(workplace, "evaluate", "out").startswith("out holds no scores: run the score stage")
+
+
+def test_a_stage_without_its_models(workplace, photos):
+    """`score` and `judge` by themselves need a model; a whole run does without."""
+    text = f'[prompts]\nset = "photographs"\nphotos = "{photos}"\n[[generators]]\nname = "identity"\nsize = 48\n'
+    (workplace / "bare.toml").write_text(text)
+    assert invoke("generate", "bare.toml", "--out", "out").exit_code == 0
+    lists = "(`widespectrum models` lists the names)"
+    assert refused(workplace, "score", "bare.toml", "--out", "out") == (
+        f"bare.toml names no reward model: give --reward-model NAME {lists}"
+    )
+    assert refused(workplace, "score", "out") == (
+        f"out/run.toml names no reward model: give --reward-model NAME, or add a table [[reward_models]] to it {lists}"
+    )
+    assert refused(workplace, "judge", "out") == (
+        f"out/run.toml names no judge: give --judge NAME, or add a table [[judges]] to it {lists}"
+    )
+    assert invoke("run", "out").exit_code == 0
+    assert invoke("judge", "out", "--judge", "pixel").exit_code == 0
+    with (workplace / "out" / "run.toml").open("a") as file:
+        file.write('[[reward_models]]\nname = "random"\n[evaluate]\nn_resamples = 20\n')
+    assert invoke("score", "out").exit_code == 0
+    assert invoke("evaluate", "out").exit_code == 0
 
 
 def test_report_before_evaluate(workplace, run_copy):
@@ -312,6 +337,29 @@ def test_the_stages_one_by_one(workplace, run_file, tiny_run):
     assert result.exit_code == 0, result.output
     assert "Reward models, on" in result.stdout
     assert store.read(folder, "results").num_rows > 0
+
+
+def test_the_interval_of_the_run_file(workplace):
+    """BCa moves the ends of intervals and no estimate, and results made with the other kind are stale."""
+    rng, found, out = np.random.default_rng(0), {}, workplace / "out"
+    with (workplace / "scores.csv").open("w", newline="") as file:
+        rows = [[tag, index, *rng.gamma(2.0, size=12)] for tag in ("flux_dev", "dance_flux") for index in range(12)]
+        csv.writer(file).writerows([COLUMNS, *rows])
+    assert invoke("import-scores", "scores.csv", "--out", "out").exit_code == 0
+    text = (out / "run.toml").read_text()
+    for interval in ("percentile", "bca"):
+        (out / "run.toml").write_text(f'{text}n_resamples = 200\ninterval = "{interval}"\n')
+        if found:
+            assert "older than its tables or its [evaluate] settings" in refused(workplace, "report", "out")
+        assert invoke("evaluate", "out").exit_code == 0
+        table = store.read(out, "results").to_pandas().set_index(["model", "metric", "subset"]).sort_index()
+        found[interval] = table[["value", "ci_low", "ci_high"]]
+    # a ratio is there only where the interval of its denominator excludes 0
+    percentile, bca = (table.drop(index="prior_over_match", level="metric") for table in found.values())
+    assert percentile["value"].equals(bca["value"])
+    moved = (percentile[["ci_low", "ci_high"]] != bca[["ci_low", "ci_high"]]).any(axis=1) & bca["ci_low"].notna()
+    families = {"image_prior", "delta_reward", "both_ways_accuracy_difference"}
+    assert families <= {metric.partition("/")[0] for _, metric, _ in moved[moved].index}
 
 
 def test_generate_from_options_goes_on_with_run(workplace, photos):

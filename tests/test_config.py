@@ -1,4 +1,6 @@
 import dataclasses
+import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -6,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from widespectrum import stages
 from widespectrum.config import (
+    INTERVALS,
     EvaluateConfig,
     ModelChoice,
     PromptChoice,
@@ -18,6 +22,11 @@ from widespectrum.config import (
     write_run_text,
 )
 from widespectrum.errors import InputError
+from widespectrum.functional import _bootstrap
+from widespectrum.generators import GENERATORS
+from widespectrum.judges import JUDGES
+from widespectrum.registry import _constructor, _declared
+from widespectrum.rewards import REWARD_MODELS
 
 EVERYTHING = """
 [run]
@@ -47,6 +56,7 @@ name = "pixel"
 verdict_judge = "pixel"
 n_resamples = 10
 confidence_level = 0.9
+interval = "bca"
 bases = { "photo-effects[strength=2]" = "identity[size=64]" }
 """
 
@@ -70,6 +80,7 @@ def test_a_run_file_with_everything(tmp_path):
             verdict_judge="pixel",
             n_resamples=10,
             confidence_level=0.9,
+            interval="bca",
             bases={"photo-effects[strength=2]": "identity[size=64]"},
         ),
     )
@@ -79,6 +90,7 @@ def test_an_empty_run_file_has_the_defaults():
     assert parse_run_file("", "r.toml") == RunConfig(text="", source="r.toml")
     assert parse_run_file("").seeds == (0,)
     assert parse_run_file("").evaluate.n_resamples == 2000
+    assert parse_run_file("").evaluate.interval == "percentile"
 
 
 def test_a_table_for_bases():
@@ -159,6 +171,12 @@ MISTAKES = {
     ),
     "level 95": ("[evaluate]\nconfidence_level = 95 #!\n", "confidence_level must be a number between 0 and 1; got 95"),
     "level 1.0": ("[evaluate]\nconfidence_level = 1.0 #!\n", "confidence_level must be a number between 0 and 1"),
+    "interval misspelt": (
+        "[evaluate]\nn_resamples = 5\ninterval = 'BCA ' #!\n",
+        "[evaluate] interval must be percentile or bca; got 'BCA '; did you mean bca?",
+    ),
+    "interval not a text": ("[evaluate]\ninterval = 0.9 #!\n", "interval must be percentile or bca; got 0.9"),
+    "interval a list": ("[evaluate]\ninterval = ['bca'] #!\n", "interval must be percentile or bca; got ['bca']"),
     "verdict judge that is no judge here": (
         "[[judges]]\nname = 'rule'\nreward_model = 'x'\n[evaluate]\nverdict_judge = 'rule' #!\n",
         "verdict_judge 'rule' is no judge of this run file; it has: rule[reward_model=x]",
@@ -296,3 +314,40 @@ def test_the_demo(tmp_path):
 def test_the_demo_with_wrong_paths(photos, captions, message):
     with pytest.raises(InputError, match=rf"^\[prompts\] .*{message}"):
         demo_config(photos, captions)
+
+
+def test_the_intervals_are_those_of_the_metrics():
+    assert INTERVALS == _bootstrap.INTERVALS
+
+
+# the documentation
+
+DOCS = (Path(__file__).parents[1] / "docs" / "run-file.md").read_text(encoding="utf-8")
+
+
+def test_the_example_of_the_docs_runs():
+    (example,) = re.findall(r"^```toml\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
+    config = parse_run_file(example)
+    assert len(config.seeds) > 1
+    assert (config.evaluate.interval, bool(config.evaluate.bases)) == ("bca", True)
+    models = stages.load_models(config)
+    assert models.generators
+    assert config.evaluate.verdict_judge in models.judges
+
+
+def test_the_docs_hold_every_key_with_its_default():
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|", DOCS, re.MULTILINE))
+    defaults = {each.name: each.default for each in dataclasses.fields(EvaluateConfig)}
+    assert rows["seeds"] == "`[0]`"
+    for key in ("n_resamples", "confidence_level", "interval"):
+        assert rows[key].replace('"', "") == f"`{defaults[key]}`"
+    keys = {each.name for kind in (EvaluateConfig, PromptChoice) for each in dataclasses.fields(kind)} - {"places"}
+    assert keys | {"name", "seeds", "batch_size"} == {*rows} - {*GENERATORS, *JUDGES}
+    assert rows["batch_size"] == f"`{parse_run_file('').batch_size}`"
+
+
+@pytest.mark.parametrize("table", [GENERATORS, REWARD_MODELS, JUDGES])
+def test_the_docs_hold_every_option_with_its_default(table):
+    for name, entry in table.items():
+        for option, default in _declared(_constructor("model", table, name), entry).items():
+            assert f"| `{name}` | `{option} = {json.dumps(default)}` |" in DOCS

@@ -189,7 +189,7 @@ def test_a_broken_file_is_named_with_the_line_where_the_record_starts(tmp_path, 
 def test_blank_lines_are_skipped(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text(lines(" \t ", GOOD, "", "  "), encoding="utf-8")
-    assert import_scores(path, tmp_path / "run") == ["1 pairs of 1 generators under 3 reward models"]
+    assert import_scores(path, tmp_path / "run") == ["1 pair of 1 generator under 3 reward models"]
 
 
 def test_what_is_no_csv_file(tmp_path):

@@ -9,7 +9,7 @@ import evaluate
 # evaluate fetches only the files that are named here, one line each: kernels that kernels import are named too
 from ._adherence import anti_aesthetic_adherence
 from ._adherence_rows import DIMENSIONS
-from ._arguments import columns_of, require_arguments, require_choice
+from ._arguments import columns_of, require_arguments, require_choice, stored_columns
 from ._auroc import auroc
 from ._bootstrap import resampling
 from ._checks import number_column
@@ -48,3 +48,7 @@ class AntiAestheticAdherence(evaluate.Metric):
         """Compute the figures."""
         require_arguments(self._compute, inputs, () if self.writer is None else self.features)
         return super().compute(**inputs)
+
+    def add_batch(self, **columns):
+        """Store the columns of some rows; `compute` does so with those that it is given."""
+        super().add_batch(**stored_columns(columns, self.features))

@@ -18,7 +18,8 @@ prompt pair: the generator made image *I_o* from the plain prompt *p_o* and *I_a
 better, 0: *I_o*, 0.5: tie), `effect_io`, `effect_ia` and `content_io`, `content_ia` (0 to 100: how much of the
 requested effects and of the main concept shows), `status` (ok, refused or failed), `dimensions` (names, separated by
 semicolons), `j_io`, `j_ia` (eleven numbers from 0 to 2, separated by semicolons), `prompt_id`, `image_seed`, and
-`r_ia_po_base` and the like of a base generator.
+`r_ia_po_base` and the like of a base generator. An empty cell is a missing value in rewards, verdicts, effects,
+contents, `j_io` and `j_ia`; in the other columns that you use, every row needs a value.
 """
 EXAMPLE = pd.DataFrame(
     {

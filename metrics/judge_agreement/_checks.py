@@ -103,7 +103,9 @@ def _within(name: str, column: Floats, allowed: Flags, expected: str) -> Floats:
 def verdict_column(name: str, values: Numbers, n: int, *, skip: Flags | None = None) -> Floats:
     """Verdicts 1, 0 or 0.5 (tie); None, stored as NaN, where the judge gave none."""
     column = number_column(name, values, n, skip=skip)
-    return _within(name, column, np.isin(column, VERDICTS), "a verdict 0, 0.5 (tie) or 1, or None")
+    return _within(
+        name, column, np.isin(column, VERDICTS), "a verdict 0, 0.5 (a tie, sometimes written −1) or 1, or None"
+    )
 
 
 def flag_column(name: str, values: Numbers, n: int) -> Flags:
@@ -167,7 +169,8 @@ def require_unique(columns: Mapping[str, Labels]) -> None:
         row = int(repeats.min())
         first = int(np.argmax(key == key[row]))
         values = ", ".join(f"{name}={labels.names[labels.codes[row]]!r}" for name, labels in columns.items())
-        raise ValueError(f"row {row} (counted from 0) repeats the key of row {first} ({values}): give each pair once")
+        what = "give each pair once, or tell its images apart by image_seed"
+        raise ValueError(f"row {row} (counted from 0) repeats the key of row {first} ({values}): {what}")
 
 
 def _one_list_per_row(name: str, values: Any, n: int) -> list[Any]:

@@ -17,7 +17,8 @@ sway it? One row per image pair: `verdict` and `reference` are both answers, 1 (
 or 0.5 (tie). Optional columns: `verdict_first` and `verdict_second`, the judge's verdicts with *I_a* shown first and
 second; `prompt_id` (rows of one prompt are resampled together), `group` (a generator, a dimension or a person, say) and
 `image_seed`. Whole numbers up to 2 or more are read as levels 0, 1, 2, … without a tie; a tie written as −1 must become
-0.5 first.
+0.5 first. An empty cell is a missing value in the four columns of answers; in the others that you use, every row
+needs a value.
 """
 EXAMPLE = pd.DataFrame(
     {

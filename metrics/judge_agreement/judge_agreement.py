@@ -8,7 +8,7 @@ import evaluate
 
 # evaluate fetches only the files that are named here, one line each: kernels that kernels import are named too
 from ._agreement import judge_agreement
-from ._arguments import columns_of, require_arguments, require_choice
+from ._arguments import columns_of, require_arguments, require_choice, stored_columns
 from ._bootstrap import resampling
 from ._checks import number_column
 from ._slices import blocks
@@ -45,3 +45,7 @@ class JudgeAgreement(evaluate.Metric):
         """Compute the figures."""
         require_arguments(self._compute, inputs, () if self.writer is None else self.features)
         return super().compute(**inputs)
+
+    def add_batch(self, **columns):
+        """Store the columns of some rows; `compute` does so with those that it is given."""
+        super().add_batch(**stored_columns(columns, self.features))

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from ._auroc import placements
-from ._bootstrap import Draws, Resampling, Statistic, draw, few_clusters, resampling, with_intervals
+from ._bootstrap import Draws, Resampling, Statistic, draw, interval_cautions, resampling, with_intervals
 from ._checks import Codes, Flags, Floats, Names, Numbers, complete_column
 from ._design import BOTH_CLASSES, Pairs, design_statistic, group_slices, prompts_behind, read_pairs
 from ._ranks import clustered_t_test
@@ -121,7 +121,7 @@ def _block(both: tuple[Pairs, Pairs], rows: Codes, draws: Draws, options: Resamp
     loose = [suffix for suffix in ("", RIVAL) if drop_loose_ratio(result, suffix)]
     if loose:
         drop_estimate(result, "prior_over_match_difference", "not given: one of the two ratios is not")
-    cautions = few_clusters(behind["image_prior"])
+    cautions = interval_cautions(result, behind["image_prior"])
     for name in BOTH_CLASSES:
         if f"{name}_difference" in result and behind[name] < ENOUGH_OF_A_VERDICT:
             cautions[f"{name}_difference"] = FEW_OF_A_VERDICT

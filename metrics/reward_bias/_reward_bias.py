@@ -13,7 +13,7 @@ from ._bootstrap import (
     Resampling,
     add_wilson,
     draw,
-    few_clusters,
+    interval_cautions,
     ratio,
     resampling,
     with_intervals,
@@ -220,7 +220,7 @@ def drop_estimate(result: dict[str, Any], name: str, reason: str) -> None:
 
 
 def _with_cautions(result: dict[str, Any], clusters: Mapping[str, int]) -> dict[str, Any]:
-    cautions = few_clusters(clusters["image_prior"])
+    cautions = interval_cautions(result, clusters["image_prior"])
     needs_both = (name for name in BOTH_CLASSES if name in result and clusters[name] < ENOUGH_OF_A_VERDICT)
     cautions |= dict.fromkeys(needs_both, FEW_OF_A_VERDICT)
     if "prior_over_match" in result and result["prompt_match"] < 0:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ._bootstrap import Draws, Resampling, add_wilson, cluster_sums, draw, few_clusters, ratio, with_intervals
+from ._bootstrap import Draws, Resampling, add_wilson, cluster_sums, draw, interval_cautions, ratio, with_intervals
 from ._checks import Codes, Floats, Labels, Names, label_column, require_unique, row_labels
 
 Means: TypeAlias = Mapping[str, Floats]
@@ -146,4 +146,5 @@ def _block(study: Study, name: str, draws: Draws, options: Resampling) -> dict[s
     result = with_intervals(draws, behind, reasons, options)
     trials = {column: int((~np.isnan(study.columns[column][rows])).sum()) for column in study.proportions}
     add_wilson(result, trials if name in study.slices else {}, options)
-    return {"n_pairs": len(rows), "n_prompts": n_prompts} | result | {"cautions": few_clusters(behind["n_prompts"])}
+    cautions = interval_cautions(result, behind["n_prompts"])
+    return {"n_pairs": len(rows), "n_prompts": n_prompts} | result | {"cautions": cautions}

@@ -15,7 +15,9 @@ KINDS = {"prompt_id": str, "group": str, "image_seed": str}
 TEXT = """How far does a reward model's taste for an image outweigh what the prompt asks for? One row per prompt pair:
 a generator made image *I_o* from the plain prompt *p_o* and *I_a* from the wide-spectrum prompt *p_a*; `r_io_pa` is the
 reward of *I_o* under *p_a*, and so on. Optional columns: `verdict` (1: *I_a* fits *p_a* better, 0: *I_o*, 0.5: tie),
-`prompt_id` (rows of one prompt are resampled together), `group` (a generator, say) and `image_seed`.
+`prompt_id` (rows of one prompt are resampled together), `group` (a generator, say), `image_seed` and
+`controlled` (1: *I_a* shows by construction what *p_a* asks for, 0: it may not). Only `verdict` may have empty cells,
+which are missing values; a reward must be there in every row.
 """
 EXAMPLE = pd.DataFrame(
     {

@@ -14,7 +14,7 @@ import pandas as pd
 
 HEADERS = {"figure": "130px", "value": "75px", "95 % interval": "120px", "part": "100px", "meaning": "680px"}
 USE = """Edit the table (a right-click adds and removes rows and columns) or load a CSV file, then press Compute.
-Column names are as above, an empty cell is a missing value, and rows are counted from 0.
+Column names are as above. The table numbers its rows from 1, a message from 0: its row 2 is number 3 of the table.
 """
 
 
@@ -103,7 +103,7 @@ def remarks(result, unused):
         for name, count in block.get("undefined_resamples", {}).items():
             told.append((name, f"undefined in {count} of the resamples, which its interval leaves out"))
         shares = block.get("coverage", {}).items()
-        told += [(name, f"given in {share:.0%} of the rows") for name, share in shares if 0 < share < 1]
+        told += [(name, f"counts in {share:.0%} of the rows") for name, share in shares if 0 < share < 1]
         of = "" if part == "all" else f" ({part})"
         lines += [f"`{name}`{of}: {text}" for name, text in told if (name, text) not in seen]  # once for all parts
         seen.update(told)
@@ -140,7 +140,7 @@ def build(title, text, metric, kinds, example, meanings, draw):
     with gr.Blocks(title=title) as page:
         gr.Markdown(f"# {title}\n{text}\n\n{USE}")
         file = gr.UploadButton("Load a CSV file", file_types=[".csv"])
-        table = gr.Dataframe(example, show_label=False, interactive=True, max_height=360)
+        table = gr.Dataframe(example, show_label=False, interactive=True, show_row_numbers=True, max_height=360)
         button = gr.Button("Compute", variant="primary")
         with gr.Row():
             plots = [gr.Plot(show_label=False), gr.Plot(show_label=False)]
@@ -149,11 +149,12 @@ def build(title, text, metric, kinds, example, meanings, draw):
         )
         told = gr.Markdown()
         outputs = [*plots, figures, told]
-        # nothing of the old table or its figures may stand beside a new file
-        nothing = [example.head(0), *[None] * len(outputs)]
-        cleared = file.upload(lambda: nothing, outputs=[table, *outputs], api_visibility="private")
-        cleared.then(load, file, table, api_name="load")
-        button.click(compute, table, outputs, api_name="compute")
+        # no old figures may stand beside a new table or a message, and no old table beside a new file
+        nothing = [None] * len(outputs)
+        emptied = file.upload(lambda: [example.head(0), *nothing], outputs=[table, *outputs], api_visibility="private")
+        emptied.then(load, file, table, api_name="load")
+        cleared = button.click(lambda: nothing, outputs=outputs, api_visibility="private")
+        cleared.then(compute, table, outputs, api_name="compute")
     return page
 
 
@@ -162,4 +163,4 @@ def shown(function, *arguments, **keywords):
     try:
         return function(*arguments, **keywords)
     except ValueError as error:
-        raise gr.Error(str(error), duration=20, print_exception=False) from None
+        raise gr.Error(str(error), duration=None, print_exception=False) from None

@@ -228,6 +228,8 @@ def _score_or_judge(stage: str, run: Path, out: Path | None, **named: list[str] 
         raise RunFolderError(f"{folder} holds no images to {stage}: run the generate stage first")
     chosen: dict[str, Any] = {kind: _choices(texts) for kind, texts in named.items() if texts}
     config = dataclasses.replace(config, **chosen)
+    for kind in named:
+        stages.check_named(run, config, kind)
     models = stages.load_models(config, manifest.specs.get("reward_models", {}))
     with _working_on(folder):
         stages.register(folder, models)
@@ -277,14 +279,14 @@ def rank(
         "ranking"
     ),
 ) -> None:
-    """Merge finished runs with the published figures into one ranking.
+    """Rank finished runs together with the published figures.
 
     Example: widespectrum rank runs/demo --out ranking
     """
     _say(f"ranking: {_rank(runs, out)}")
 
 
-app.command()(power)
+app.command(short_help="Say how many prompts and seeds tell two models apart.")(power)
 
 
 def _rank(runs: list[Path], out: Path) -> Path:
@@ -321,9 +323,11 @@ def _run(folder: Path, config: RunConfig) -> None:
 
 @app.command()
 def run(run: RunArgument, out: OutOption = None) -> None:
-    """Do everything a run file asks for: generate, score, judge, evaluate, report. Goes on where it was stopped.
+    """Do every stage of a run file, or what is left of it.
 
-    Example: widespectrum run demo.toml --out runs/demo
+    That is: generate, score, judge, evaluate, report. The same command goes on where it was stopped.
+
+    Example: widespectrum run runs/first.toml --out runs/first
     """
     _run(*_target(run, out))
 
@@ -334,7 +338,9 @@ def demo(
     photos: Annotated[Path | None, typer.Option(metavar="DIR", help="Your own photographs instead.")] = None,
     captions: Annotated[Path | None, typer.Option(metavar="CSV", help="Captions of --photos: file,caption.")] = None,
 ) -> None:
-    """Run the whole way once on photographs, without any weights: images, scores, verdicts, report, ranking.
+    """Go the whole way once on photographs, without weights.
+
+    It makes images, scores, verdicts, a report and a ranking.
 
     Example: widespectrum demo --photos my/photos --out runs/mine
     """
@@ -346,7 +352,7 @@ def demo(
 
 @app.command()
 def models() -> None:
-    """List every generator, reward model, judge and prompt set, and what each needs.
+    """List every model and prompt set, and what each needs.
 
     Example: widespectrum models
     """
@@ -375,7 +381,9 @@ def import_scores(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The authors' score table (CSV).")],
     out: Annotated[Path | None, typer.Option("--out", help="The run folder; default: runs/<name of the file>.")] = None,
 ) -> None:
-    """Read the paper's score table into a run folder, to be evaluated like any other run.
+    """Read the paper's score table into a run folder.
+
+    It can then be evaluated like any other run.
 
     Example: widespectrum import-scores scores_3300.csv --out runs/paper && widespectrum evaluate runs/paper
     """

@@ -26,7 +26,10 @@ def _numbers(option: str, text: str, kind: Callable[[str], Number], example: str
 
 def power(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
-    metric: Annotated[str, typer.Option(help="What is to be compared; a wrong name lists the right ones.")] = "",
+    metric: Annotated[
+        str,
+        typer.Option(help="What is compared; a wrong name lists the right ones; default: the first."),
+    ] = "",
     difference: Annotated[
         str, typer.Option(metavar="D,D,...", help="Differences to be told; default: small ones.")
     ] = "",

@@ -23,6 +23,7 @@
     verdict_judge = "pixel"        # default: the first judge
     n_resamples = 2000
     confidence_level = 0.95
+    interval = "percentile"        # or "bca"
     bases = { "dance-flux" = "flux-dev" }
 
 Relative paths start at the folder in which the command runs.
@@ -30,6 +31,7 @@ Relative paths start at the folder in which the command runs.
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import tomllib
@@ -55,6 +57,7 @@ __all__ = [
 ]
 
 MODEL_TABLES = ("generators", "reward_models", "judges")
+INTERVALS = ("percentile", "bca")
 _HEADER = re.compile(r"\s*\[\[?\s*([\w-]+)\s*(?:\.\s*([\w-]+)\s*)?\]\]?")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _KEY = re.compile(r"""\s*["']?([\w.-]+)["']?\s*=""")
@@ -102,6 +105,7 @@ class EvaluateConfig:
     verdict_judge: str = ""
     n_resamples: int = 2000
     confidence_level: float = 0.95
+    interval: str = "percentile"
     bases: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -243,7 +247,7 @@ def _models(reader: _Reader, tables: Any, section: str) -> tuple[ModelChoice, ..
 
 
 def _evaluate_section(reader: _Reader, table: Mapping[str, Any]) -> EvaluateConfig:
-    reader.known(table, ("verdict_judge", "n_resamples", "confidence_level", "bases"), "evaluate")
+    reader.known(table, ("verdict_judge", "n_resamples", "confidence_level", "interval", "bases"), "evaluate")
 
     def is_bases(value: Any) -> bool:
         return isinstance(value, dict) and all(_is_text(name) for pair in value.items() for name in pair)
@@ -256,6 +260,11 @@ def _evaluate_section(reader: _Reader, table: Mapping[str, Any]) -> EvaluateConf
         table, "evaluate", "n_resamples", lambda n: _is_int(1)(n) and n <= 10**6, "an integer from 1 to 1,000,000"
     )
     reader.take(table, "evaluate", "confidence_level", is_level, "a number between 0 and 1")
+    if (interval := table.get("interval", INTERVALS[0])) not in INTERVALS:
+        near = difflib.get_close_matches(str(interval).lower(), INTERVALS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        message = f"[evaluate] interval must be {' or '.join(INTERVALS)}; got {interval!r}{hint}"
+        raise reader.error(message, "evaluate", "interval")
     reader.take(table, "evaluate", "bases", is_bases, "a table of aligned generator = base generator")
     return EvaluateConfig(**table)
 

@@ -160,8 +160,12 @@ def _blocks(path: Path, rows: list[_Row]) -> tuple[dict[str, dict[int, _Row]], l
         if twin is None:
             blocks[tag] = block
         else:
-            notices.append(f"left out {tag!r}: its {len(block)} rows repeat those of {twin!r}")
+            notices.append(f"left out {tag!r}: its {len(block):,} rows repeat those of {twin!r}")
     return blocks, notices
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def _scores(source: str, blocks: Mapping[str, Mapping[int, _Row]]) -> Iterator[Score]:
@@ -217,4 +221,5 @@ def import_scores(path: Path, run: Path) -> list[str]:
         store.append(run, "scores", todo)
         runs.finish(run)
     rows = sum(len(block) for block in blocks.values())
-    return [*notices, f"{rows} pairs of {len(blocks)} generators under {len(REWARD_MODELS)} reward models"]
+    counts = f"{_counted(rows, 'pair')} of {_counted(len(blocks), 'generator')}"
+    return [*notices, f"{counts} under {len(REWARD_MODELS)} reward models"]

@@ -6,7 +6,7 @@ import dataclasses
 import textwrap
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from math import inf, sqrt
+from math import floor, inf, log2, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from .functional import (
     rank_agreement,
     variance_components,
 )
-from .outcomes import RowValues, metric_rows
+from .outcomes import GENERATOR_METRICS, REWARD_METRICS, RowValues, metric_rows
 from .runs import read_manifest
 from .tables import FEW_CAPTIONS, SUBSET_NAMES, format_estimate, format_number, text_table
 
@@ -107,6 +107,7 @@ class Case(NamedTuple):
     shown: list[Pair]
     seeds: tuple[int, ...]
     test: dict[str, Any]
+    n_resamples: int
 
 
 def _chosen(run: Path, plan: Plan) -> tuple[str, RowValues]:
@@ -114,6 +115,9 @@ def _chosen(run: Path, plan: Plan) -> tuple[str, RowValues]:
     found = metric_rows(run)
     if not found:
         raise InputError(f"{run} has no metric of two models or more: a plan needs two generators or reward models")
+    of_generators = plan.metric.partition("/")[0] in (*GENERATOR_METRICS, *REWARD_METRICS)
+    if of_generators and plan.metric not in found and len(read_manifest(run).specs.get("generators", {})) < 2:
+        raise InputError(f"--metric: {plan.metric} compares generators, and {run} has one; try {', '.join(found)}")
     metric = plan.metric or next((name for name in found if _varying(_pairs(found[name].table))), next(iter(found)))
     if metric not in found:
         raise InputError(f"--metric: expected one that two models of {run} have ({', '.join(found)}), got {metric!r}")
@@ -157,8 +161,12 @@ def _case(run: Path, plan: Plan) -> Case:
         raise InputError(
             f"--seeds: expected 1, as a run with one seed cannot say what more would add, got {plan.seeds[0]}"
         )
-    test = {"power": plan.power, "confidence_level": read_run_file(run).evaluate.confidence_level}
-    return Case(metric, values, pairs, shown, seeds, test | {"comparisons": plan.comparisons})
+    options = read_run_file(run).evaluate
+    test = {"power": plan.power, "confidence_level": options.confidence_level, "comparisons": plan.comparisons}
+    case = Case(metric, values, pairs, shown, seeds, test, options.n_resamples)
+    if _is_rate(case) and max(plan.differences, default=0) > 1:
+        raise InputError(f"--difference: expected at most 1 for {metric}, a rate, got {max(plan.differences):g}")
+    return case
 
 
 def _is_rate(case: Case) -> bool:
@@ -176,17 +184,27 @@ def _differences(case: Case) -> tuple[float, ...]:
     return tuple(sorted(chosen))
 
 
+def _fewest(case: Case) -> int:
+    """The fewest prompts with which the test that ranks models tells two apart: its p is at least 2^(1 − prompts)."""
+    return 2 + floor(log2(case.test["comparisons"] / (1 - case.test["confidence_level"])))
+
+
 def _counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'s' if n > 1 else ''}"
 
 
-def _spread_row(title: str, pair: Pair, level: float) -> list[str]:
+def _spread_row(title: str, pair: Pair, level: float, n_resamples: int) -> list[str]:
     """A pair with its difference, and the standard deviations of its parts and of a prompt's mean."""
     from scipy.stats import bootstrap
 
     found = pair.differences.to_numpy()
-    mean = cluster_means(found[:, None], list(range(len(found))), confidence_level=level)
-    options: dict[str, Any] = {"n_resamples": 2000, "confidence_level": level, "method": "percentile", "rng": 0}
+    mean = cluster_means(
+        found[:, None],
+        [str(prompt) for prompt in pair.differences.index],
+        n_resamples=n_resamples,
+        confidence_level=level,
+    )
+    options: dict[str, Any] = {"n_resamples": n_resamples, "confidence_level": level, "method": "percentile", "rng": 0}
     ends = bootstrap((found,), lambda x, axis: np.std(x, axis=axis, ddof=1), **options).confidence_interval
     prompt, seed = pair.components[:2]
     return [
@@ -201,7 +219,7 @@ def _spread(case: Case) -> str:
     titles = ["typical: ", "hardest: "] if len(case.shown) > 1 else [""]
     header = ["pair", "difference", "SD of prompts", "SD of seeds", "SD of a prompt's mean"]
     level = case.test["confidence_level"]
-    rows = [_spread_row(title, pair, level) for title, pair in zip(titles, case.shown, strict=True)]
+    rows = [_spread_row(title, pair, level, case.n_resamples) for title, pair in zip(titles, case.shown, strict=True)]
     count = f"{_counted(len(case.pairs), 'pair')} of {case.values.kind}s"
     return f"\nDifferences in {case.metric} of {count}; {100 * level:g} % intervals\n{text_table(header, rows)}"
 
@@ -220,7 +238,7 @@ def _plans(case: Case, differences: Sequence[float]) -> list[str]:
     """The prompts that differences need, and the differences that prompts show."""
 
     def needed(components: Components, difference: float, n_seeds: int) -> str:
-        return f"{prompts_needed(components, difference, n_seeds=n_seeds, **case.test):,}"
+        return f"{max(_fewest(case), prompts_needed(components, difference, n_seeds=n_seeds, **case.test)):,}"
 
     def shown(components: Components, n_prompts: int, n_seeds: int) -> str:
         return f"{detectable_difference(components, n_prompts, n_seeds, **case.test):.3g}"
@@ -244,7 +262,7 @@ def _ranking(case: Case) -> str:
     rows, notes = [], [] if len(means) > LITE else [f"With {len(means)} prompts nobody can say how {LITE} rank models."]
     for size in (size for size in SIZES if size < len(means)):
         try:
-            found = rank_agreement(values, size, confidence_level=level)
+            found = rank_agreement(values, size, n_resamples=case.n_resamples, confidence_level=level)
         except ValueError:
             return "The models have equal means: there is no ranking that fewer prompts could repeat."
         others = found.kendall_tau_rest if 2 * size <= len(means) else None
@@ -253,7 +271,8 @@ def _ranking(case: Case) -> str:
         rows.append([str(size) + " (lite)" * (size == LITE), tau, format_number(found.same_best), rest])
         if found.undefined_resamples:
             count = max(found.undefined_resamples.values())
-            notes.append(f"{count} of 2000 draws of {size} prompts tie all models and are left out of Kendall's tau.")
+            drawn = f"{count} of {case.n_resamples} draws of {size} prompts"
+            notes.append(f"{drawn} tie all models and are left out of Kendall's tau.")
     header = ["prompts", f"tau with all {len(means)}", "same best", "tau with the others"]
     title = f"Ranking of {means.shape[1]} models on fewer prompts: Kendall's tau, [{100 * level:g} % of draws]"
     return "\n".join([title, text_table(header, rows), *notes])
@@ -293,6 +312,9 @@ def _sentences(run: Path, case: Case, plan: Plan) -> list[str]:
     )
     if not plan.differences and not _is_rate(case):
         found.append("The differences planned for: the 10th, 25th and 50th percentile of those between these models.")
+    found.append(
+        f"No plan is below {_fewest(case)} prompts: with fewer the test that ranks models can tell nothing apart."
+    )
     if plan.comparisons < len(case.pairs):
         found.append(f"To tell all models apart at once give --comparisons {len(case.pairs)}.")
     found.append(

@@ -73,6 +73,7 @@ class _Collector:
             "n_resamples": config.n_resamples,
             "seed": 0,
             "confidence_level": config.confidence_level,
+            "interval": config.interval,
         }
         self.results: list[MetricResult] = []
         self.notes: list[dict[str, str]] = []
@@ -175,15 +176,16 @@ def _against(rival: str) -> Naming:
 def _add_comparisons(out: _Collector, table: pd.DataFrame) -> None:
     """Every two reward models on each subset, `<figure>/<rival>`.
 
-    Holm's families are the cluster-robust p-values of a subset, and those that take its pairs as independent.
+    One test of all pairs of models is one family for Holm, as it is where they are ranked.
     """
     for subset, chosen in subset_flags(table).items():
-        family = len(out.results)
+        first = len(out.results)
         for model, rival, values, rows in compare(table[chosen], out.options):
             out.add(model, subset, values, rows, _against(rival))
-        found = out.results[family:]
-        for endings in (("_cluster_p",), ("_mcnemar_p", "_delong_p")):
-            _add_holm(out, [each for each in found if each.metric.partition("/")[0].endswith(endings)])
+        found = out.results[first:]
+        for test in COMPARED:
+            if test.endswith("_p"):
+                _add_holm(out, [each for each in found if each.metric.partition("/")[0] == test])
 
 
 def _of_doses(metric: str) -> str:

@@ -26,6 +26,7 @@ from .rewards import REWARD_MODELS
 __all__ = [
     "Models",
     "check_images",
+    "check_named",
     "finished",
     "generate",
     "judge",
@@ -108,6 +109,18 @@ def check_images(models: Models, prompt_set: PromptSet) -> None:
                 f"generator {name!r} starts from photographs and the prompts of {prompt_set.name!r} have none: use a "
                 "prompt set with photographs, or a generator that starts from text"
             )
+
+
+def check_named(run: Path, config: RunConfig, kind: str) -> None:
+    """InputError where a stage is asked for by itself and no model of its `kind` is named."""
+    if not getattr(config, kind):
+        name = kind.removesuffix("s").replace("_", " ")
+        # A run that has begun takes more models only from the run file in its own folder.
+        table = f", or add a table [[{kind}]] to it" if run.is_dir() else ""
+        raise InputError(
+            f"{config.source} names no {name}: give --{name.replace(' ', '-')} NAME{table} "
+            "(`widespectrum models` lists the names)"
+        )
 
 
 def start(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import store
 from .columns import SUBSETS, effect_strength
 from .results import read_evaluation, read_results
 from .runs import read_manifest
@@ -100,12 +99,11 @@ def _rows(results: pd.DataFrame, subset: str, columns: Sequence[str], models: Se
 def cautions(run: Path) -> list[str]:
     """What a reader of this run's figures must know before trusting them."""
     manifest, judge = read_manifest(run), read_evaluation(run).verdict_judge
-    prompts = store.read(run, "prompts", ("role", "text")).to_pandas()
-    captions = prompts.loc[prompts["role"] == "original", "text"].nunique()
     generators = [ModelSpec.parse(text) for text in manifest.specs["generators"].values()]
     spec = ModelSpec.parse(manifest.specs["judges"][judge]) if judge else None
     found = []
     results = read_results(run)
+    captions = int(results.loc[(results["metric"] == "n_prompts") & (results["subset"] == "all"), "value"].max())
     failed = results[(results["metric"] == "failure_rate") & (results["subset"] == "all") & (results["value"] > 0)]
     if not failed.empty:
         found.append(

@@ -189,7 +189,7 @@ def test_judge_agreement_shows_what_the_function_gives_on_verdicts_and_on_levels
     for part, block in {"all": result, **result["by_group"]}.items():
         expected = expected_rows(block, part)
         assert {key: shown[key] for key in expected} == expected
-    assert "* `verdict`: given in 83% of the rows" in remarks
+    assert "* `verdict`: counts in 83% of the rows" in remarks
 
 
 def test_ties_written_as_the_authors_do_are_no_level(clients):
@@ -205,7 +205,7 @@ def test_a_file_fills_the_table_and_a_bad_one_is_an_error_in_one_sentence(client
     assert loaded["data"] == [["8", "3", "2", "7", "1"], ["10", "6", "1", "5", ""]]
     *_, figures, remarks = client.predict(loaded, api_name="/compute")
     assert rows_of(figures)["all", "image prior"][0] == "-3"
-    assert "* `verdict`: given in 50% of the rows" in remarks
+    assert "* `verdict`: counts in 50% of the rows" in remarks
     with pytest.raises(gradio_client.exceptions.AppError, match=r"^expected columns separated by commas"):
         client.predict(gradio_client.handle_file(csv_file(tmp_path, text.replace(",", ";"))), api_name="/load")
     with pytest.raises(gradio_client.exceptions.AppError, match=r"lacks r_ia_pa$"):
@@ -289,7 +289,7 @@ def test_remarks_tell_everything_once():
         "* `a`: read with care",
         "* `b`: too few",
         "* `a`: undefined in 3 of the resamples, which its interval leaves out",
-        "* `c`: given in 25% of the rows",
+        "* `c`: counts in 25% of the rows",
         "* `n` (g): few",
     ]
     assert page.remarks({"notes": {}}, []).splitlines() == ["### Remarks", "* none"]

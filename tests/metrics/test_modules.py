@@ -12,6 +12,7 @@ from pathlib import Path
 
 import evaluate
 import numpy as np
+import pandas as pd
 import PIL.Image
 import pytest
 
@@ -210,6 +211,123 @@ def test_columns_may_be_added_in_batches():
         metric.add_batch(**{name: values[rows] for name, values in given.items()})
     verdict = [1, 0] * 6
     assert metric.compute(verdict=verdict) == functional.reward_bias(**given, verdict=verdict)
+
+
+REWARDS = {
+    "r_io_po": [1.0, 5.0, 2.0],
+    "r_io_pa": [1.0, 2.0, 4.0],
+    "r_ia_po": [0.0, 3.0, 1.0],
+    "r_ia_pa": [2.0, 1.0, 6.0],
+}
+FORMS_OF_A_COLUMN = {
+    "Series": pd.Series,
+    "filtered Series": lambda column: pd.Series([9.0, *column])[[False, True, True, True]],
+    "float32": np.float32,
+    "objects": lambda column: np.array(column, dtype=object),
+    "tuple": tuple,
+    "generator": lambda column: (item for item in column),
+}
+
+
+@pytest.mark.parametrize("form", FORMS_OF_A_COLUMN)
+@pytest.mark.parametrize("name", ["compute", "add_batch"])
+def test_columns_may_be_of_any_form(form, name):
+    metric, given = load("reward_bias"), {key: FORMS_OF_A_COLUMN[form](column) for key, column in REWARDS.items()}
+    if name == "add_batch":
+        metric.add_batch(**given)
+        given = {}
+    assert metric.compute(**given, n_resamples=10) == functional.reward_bias(**REWARDS, n_resamples=10)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (3.0, r"r_io_pa: expected one value per row, got 3\.0; give a list or array"),
+        (np.float64(3), r"r_io_pa: expected one value per row, got shape \(\); give a flat list or array"),
+        ("abc", "r_io_pa: expected one value per row, got a str; give a list or array"),
+        (np.zeros((3, 2)), r"r_io_pa: expected one value per row, got shape \(3, 2\); give a flat list or array"),
+        ([1, "a", 2], r"r_io_pa, row 1 \(counted from 0\): expected a number, got 'a'; convert it"),
+        (pd.Series(["1", "2", "3"]), r"r_io_pa, row 0 \(counted from 0\): expected a number, got '1'; convert it"),
+        ([1, 2, [3.0]], r"r_io_pa, row 2 \(counted from 0\): expected a number, got \[3\.0\]; convert it"),
+        ([1, 2, 10**400], r"r_io_pa, row 2 .* within the range of float64, got 10{76}\.\.\.; rescale it"),
+        ([1.0], "r_io_pa: expected 3 rows like r_io_po, got 1; give one value per row"),
+        ([], "r_io_pa: expected 3 rows like r_io_po, got 0; give one value per row"),
+        ([1, None, 2], r"r_io_pa, row 1 \(counted from 0\): expected a finite number, got None"),
+    ],
+)
+def test_a_bad_column_gives_one_sentence_and_the_module_stays_usable(column, message):
+    metric = load("reward_bias")
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        metric.compute(**REWARDS | {"r_io_pa": column})
+    assert metric.compute(**REWARDS, n_resamples=10)["n_pairs"] == 3
+
+
+def test_a_part_of_the_columns_after_a_batch_gives_one_sentence():
+    metric = load("reward_bias")
+    metric.add_batch(**REWARDS)
+    with pytest.raises(
+        ValueError, match=r"^expected the columns r_io_po, .*, got no r_io_pa and no r_ia_po and no r_ia_pa"
+    ):
+        metric.compute(r_io_po=[1.0])
+    assert metric.compute(n_resamples=10)["n_pairs"] == 3
+
+
+def test_a_refused_row_may_hold_anything_but_text():
+    given = {"r_io_po": [1.0, np.nan, 2.0], "r_ia_po": [0.0, np.inf, None], "status": ["ok", "refused", "ok"]}
+    result = load("anti_aesthetic_adherence").compute(**given, n_resamples=10)
+    assert result == functional.anti_aesthetic_adherence(**given, n_resamples=10)
+    with pytest.raises(ValueError, match=r"^r_ia_po, row 1 .*: expected a number, got 'none'; convert it$"):
+        load("anti_aesthetic_adherence").compute(**given | {"r_ia_po": [0.0, "none", None]})
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (390, 400, 3), dtype=np.uint8)
+
+
+def test_pictures_may_be_of_any_form(picture, tmp_path):
+    path = tmp_path / "picture.png"
+    PIL.Image.fromarray(picture).save(path)
+    metric, expected = load("reward_bias", "look"), functional.look_shift([picture] * 4, [picture] * 4, n_resamples=10)
+    with PIL.Image.open(path) as opened:
+        lists = [path, str(path), opened, path.read_bytes()], np.stack([picture] * 4), pd.Series([opened] * 4)
+        for generated in lists:
+            assert metric.compute(photograph=iter([picture] * 4), generated=generated, n_resamples=10) == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "got"),
+    [
+        (lambda picture, folder: 3, r"3; replace it or leave out the row"),
+        (lambda picture, folder: None, r"None; replace it or leave out the row"),
+        (lambda picture, folder: "none.png", r"'none\.png'; replace it or leave out the row"),
+        (lambda picture, folder: folder / "text.png", r"\w*Path\('.*; replace it or leave out the row"),
+        (lambda picture, folder: folder / "cut.png", r"\w*Path\('.*; replace it or leave out the row"),
+        (
+            lambda picture, folder: picture / 255,
+            r"an array of float64 of shape \(390, 400, 3\); convert it to .*uint8\)",
+        ),
+        (lambda picture, folder: picture.tolist(), r"\[\[\[[^;]{74}\.\.\.; make it a uint8 array"),
+    ],
+)
+def test_what_is_no_picture_is_named_with_its_row_and_the_module_stays_usable(make, got, picture, tmp_path):
+    metric, image = load("reward_bias", "look"), PIL.Image.fromarray(picture)
+    image.save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:9999])
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ValueError, match=rf"^generated, row 1 \(counted from 0\): expected an image: .*, got {got}$"):
+        metric.compute(photograph=[image] * 2, generated=[image, make(picture, tmp_path)])
+    assert metric.compute(photograph=[image], generated=[image], n_resamples=10)["n_pairs"] == 1
+
+
+@pytest.mark.parametrize("images", [3, "a.png", {"a": 1}])
+def test_pictures_come_in_a_list(images, picture):
+    with pytest.raises(ValueError, match=r"^generated: expected a list of images, got a \w+; put one image in a list$"):
+        load("reward_bias", "look").compute(photograph=[picture], generated=images)
+    with pytest.raises(
+        ValueError, match=r"^generated: expected 1 rows like photograph, got 2; give one value per row$"
+    ):
+        load("reward_bias", "look").compute(photograph=[picture], generated=[picture] * 2)
 
 
 def test_a_bad_row_is_named_through_evaluate_and_the_module_stays_usable():

@@ -35,7 +35,7 @@ def published_figures():
 def test_the_duplicated_block_is_left_out_with_a_notice(imported):
     notices, _ = imported
     assert notices[0] == "left out 'sd3_medium_grpo_2': its 300 rows repeat those of 'sd3_medium_grpo'"
-    assert notices[-1] == "3000 pairs of 10 generators under 3 reward models"
+    assert notices[-1] == "3,000 pairs of 10 generators under 3 reward models"
 
 
 def test_there_are_forty_printed_figures():

@@ -16,7 +16,7 @@ from ._bootstrap import (
     add_wilson,
     cluster_sums,
     draw,
-    few_clusters,
+    interval_cautions,
     ratio,
     resampling,
     with_intervals,
@@ -300,7 +300,7 @@ def _block(study: _Study, rows: Codes, dimension: str, draws: Draws, options: Re
     _fold_overlap(result)
     add_wilson(result, {name: int((~np.isnan(study.rows.values[name][rows])).sum()) for name in PROPORTIONS}, options)
     sizes = {"n_pairs": len(rows), "n_prompts": len(np.unique(study.prompts.codes[rows]))}
-    result = sizes | result | {"cautions": few_clusters(sizes["n_prompts"])}
+    result = sizes | result | {"cautions": interval_cautions(result, sizes["n_prompts"])}
     return result if study.base is None else _with_tests(study, study.base, rows, result)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._bootstrap import FEW_CLUSTERS, cluster_sums, ratio, resampling
+from ._bootstrap import FEW_CLUSTERS, NO_WIDTH, cluster_sums, ratio, resampling
 from ._checks import (
     Codes,
     Floats,
@@ -36,7 +36,6 @@ _NO_TIE = "not given: `tie` is None, so that no category is a tie"
 _LOWEST_TIE = "not given: the tie is the lowest category, so that there is none below to take it for"
 _NO_ORDERS = "not given: it needs verdict_first and verdict_second"
 _NO_BETTER = "no higher than majority_baseline: always giving the reference's commonest category is right as often"
-_NO_WIDTH = "every resample gives the same value: the missing width of its interval is no certainty"
 _FEW = f"rests on fewer than {FEW_CLUSTERS} prompts: its interval over prompts is too narrow to rest a claim on"
 
 
@@ -274,7 +273,7 @@ def _cautions(block: Mapping[str, Any], rows: Codes, study: Study) -> dict[str, 
         if name == "accuracy" and block.get(name, 1) <= block.get("majority_baseline", 0):
             doubts.append(_NO_BETTER)
         if f"{name}_ci_low" in block and block[f"{name}_ci_low"] == block[f"{name}_ci_high"]:
-            doubts.append(_NO_WIDTH)
+            doubts.append(NO_WIDTH)
         if name in block and len(prompts) < FEW_CLUSTERS <= block["n_prompts"]:
             doubts.append(_FEW)
         if doubts:

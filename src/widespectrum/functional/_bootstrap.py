@@ -26,7 +26,8 @@ INTERVALS = ("percentile", "bca")
 FEW_CLUSTERS = 30
 """Below this many prompts an interval of resampled prompts is too narrow to be taken at its word."""
 
-_TOO_FEW = "no interval: it needs at least two prompts (of each verdict, where both are compared)"
+NO_WIDTH = "every resample gives the same value: the missing width of its interval is no certainty"
+_TOO_FEW = "no interval: it needs at least two prompts with a value (of each kind, where two kinds are compared)"
 _NEVER = "no interval: it is undefined in every resample"
 _NO_BCA = "no BCa interval: all resamples lie on one side of the estimate, or one prompt alone decides it"
 _ELEMENTS = 1 << 18  # numbers in one working array: 2 MB, about a core's cache
@@ -252,11 +253,19 @@ def with_intervals(
     return result | {"notes": notes, "undefined_resamples": undefined}
 
 
-def few_clusters(n_clusters: int) -> dict[str, str]:
-    """The caution that belongs to a result with few prompts; empty where there are enough."""
-    if n_clusters >= FEW_CLUSTERS:
-        return {}
-    return {"n_prompts": f"fewer than {FEW_CLUSTERS} prompts: intervals over prompts are too narrow to rest a claim on"}
+def interval_cautions(result: Mapping[str, Any], n_clusters: int) -> dict[str, str]:
+    """What keeps the intervals of `result` from being taken at their word: few prompts, and no width."""
+    cautions = {name: NO_WIDTH for name in result if _has_no_width(result, name)}
+    if n_clusters < FEW_CLUSTERS:
+        cautions["n_prompts"] = (
+            f"fewer than {FEW_CLUSTERS} prompts: intervals over prompts are too narrow to rest a claim on"
+        )
+    return cautions
+
+
+def _has_no_width(result: Mapping[str, Any], name: str) -> bool:
+    low = result.get(f"{name}_ci_low")
+    return low is not None and low == result[f"{name}_ci_high"]
 
 
 def add_wilson(result: dict[str, Any], sizes: Mapping[str, int], options: Resampling) -> None:

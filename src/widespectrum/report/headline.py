@@ -79,7 +79,7 @@ TIE_GROUP = {
 COMPARISON_COLUMNS = {
     "both_ways_accuracy_difference": Column("Δ both ways", "share right under both prompts, first minus second model"),
     "both_ways_accuracy_cluster_p_holm": Column(
-        "p", "cluster-robust t test of it over captions, after Holm's correction"
+        "p", "cluster-robust t test of it, after Holm's correction; before it never below 2^(1 − captions)"
     ),
     "accuracy_under_wide_spectrum_difference": Column("Δ right, p_a", "share right under p_a, first minus second"),
     "accuracy_under_wide_spectrum_cluster_p_holm": Column("p", "the same test of it"),
@@ -139,7 +139,7 @@ def _cell(metric: str, estimate: Estimate) -> Cell:
 
 def _default_reason(metric: str) -> str:
     tested = metric.startswith(("wilcoxon", "mcnemar"))
-    return "the run names no base generator to compare with" if tested else "no pair to compute it from"
+    return "the run names no base generator for this one" if tested else "no pair to compute it from"
 
 
 def estimate_table(
@@ -170,11 +170,20 @@ def _present(material: Material, columns: Mapping[str, Column]) -> dict[str, Col
 def reward_model_table(material: Material) -> Table:
     """Prior against match, and the accuracies, on the headline subset."""
     columns = {metric: Column(title, REWARD_MODEL_MEANINGS[metric]) for metric, title in REWARD_MODEL_COLUMNS.items()}
-    columns |= TIE_GROUP | COUNTS
+    columns |= TIE_GROUP
     places = [Place(model, model, material.subset) for model in material.reward_models]
-    return estimate_table(
-        material, f"Reward models, on {SUBSET_NAMES[material.subset]}", "reward model", columns, places
-    )
+    sizes = {
+        tuple(material.estimates[model, material.subset, name].value for name in COUNTS)
+        for _, model, _, _ in places
+        if (model, material.subset, "n_pairs") in material.estimates
+    }
+    title = f"Reward models, on {SUBSET_NAMES[material.subset]}"
+    if len(sizes) == 1:
+        pairs, captions = sizes.pop()
+        title += f" ({pairs:,.0f} pairs, {captions:,.0f} captions)"
+    else:
+        columns |= COUNTS
+    return estimate_table(material, title, "reward model", columns, places)
 
 
 def comparison_table(material: Material) -> Table | None:

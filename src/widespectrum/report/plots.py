@@ -189,8 +189,8 @@ def prior_against_match(material: Material) -> Plot | None:
         _draw_regions(axes, _frame(priors, matches))
         drawn = enumerate(models.items())
         marks = [_draw_model(axes, material, model, number, center) for number, (model, center) in drawn]
-        axes.set_xlabel("image prior Q  (← plain image, wide-spectrum image →)")
-        axes.set_ylabel("prompt match X")
+        axes.set_xlabel("image prior Q, in SD  (← plain image, wide-spectrum image →)")
+        axes.set_ylabel("prompt match X, in SD")
         figure.legend(marks, list(models), loc="outside lower center", ncols=2, handletextpad=0.4, columnspacing=1.5)
         svg = _svg(figure, "prior")
     words = "; ".join(f"{name}: Q {prior.value:.2f}, X {match.value:.2f}" for name, (prior, match) in models.items())
