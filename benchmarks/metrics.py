@@ -24,6 +24,7 @@ ns: nanoseconds per row, resample and model. Up to 10^5 rows it falls, as fixed 
   AUROC, DeLong's variance and the counts of prompts take about 15 times as long as at 10^5, for one resample's
   arrays (7 MB each) and the weights of 10^5 prompts no longer fit into a core's cache (1 MB here), and the rest,
   half of the time, about 10 times: checks of the input, draws and sums over prompts.
+On a busy machine the threads of NumPy's matrix products wait for one another: set OPENBLAS_NUM_THREADS=1 there.
 """
 
 
