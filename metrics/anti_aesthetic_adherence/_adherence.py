@@ -33,8 +33,9 @@ from ._checks import (
     require_unique,
     row_labels,
 )
+from ._paired import effect_size, signed_rank_p
 from ._polish import escape, overlap, overlap_interval, weighted_escape_rate
-from ._significance import holm, mcnemar_exact, signed_ranks, weighted_effect_size, wilcoxon_signed_rank
+from ._significance import holm, mcnemar_exact
 
 REQUIRES = {
     "success_rate": ("verdict",),
@@ -62,6 +63,7 @@ PROPORTIONS = ("success_rate", "refusal_rate", "failure_rate")
 TESTED = {"wilcoxon": "reward_after", "wilcoxon_j": "j_after"}
 P_VALUES = ("wilcoxon_p", "wilcoxon_j_p", "mcnemar_p")
 _REASONS = {name: f"not given: no row has {' and '.join(inputs)}" for name, inputs in REQUIRES.items()}
+_REPEATED = "prompts repeat, and McNemar's test takes rows as independent: the true p is larger"
 _SliceStatistic = Callable[[Floats], Floats]  # weights (resamples, prompts) to (resamples,)
 
 
@@ -116,10 +118,11 @@ def anti_aesthetic_adherence(
     polished default: `escape_rate` = share of I_a with r(I_a,p_o) below the 10th percentile of r(I_o,p_o), and
     `polish_overlap` = 2·min(A, 1 − A), A = P(r(I_a,p_o) > r(I_o,p_o)) + ½ P(equal) over all pairs of images.
     `refusal_rate`, `failure_rate` = shares of those statuses. Against a base generator, paired by row: `wilcoxon_r` =
-    −Z/√N of the signed ranks of r(I_a,p_o) (zeros dropped, N all pairs; the sign of base − aligned), `wilcoxon_p`
-    one-sided for "aligned is greater", `wilcoxon_j_r` and `_p` the same on the sum of J(I_a,d); `mcnemar_p` exact and
-    two-sided, `mcnemar_p_one_sided` for "aligned succeeds less often"; `wilcoxon_p_holm`, `wilcoxon_j_p_holm` and
-    `mcnemar_p_holm` are adjusted for the three of them, in `by_dimension` for those of all dimensions.
+    −Z/√N of the signed ranks of r(I_a,p_o), one mean per prompt (zeros dropped, N all prompts; the sign of base −
+    aligned), `wilcoxon_p` one-sided for "aligned is greater", `wilcoxon_j_r` and `_p` the same on the sum of J(I_a,d);
+    `mcnemar_p` exact and two-sided, `mcnemar_p_one_sided` for "aligned succeeds less often", both over rows;
+    `wilcoxon_p_holm`, `wilcoxon_j_p_holm` and `mcnemar_p_holm` are adjusted for the three of them, in `by_dimension`
+    for those of all dimensions.
 
     Inputs: two rewards, float or None (n,), one row per prompt pair. Optional, each (n,): `verdict` 1 (I_a fits p_a
     better), 0 (I_o), 0.5 (tie) or None; `effect_*`, the share of the requested effects that shows, and `content_*`, how
@@ -253,13 +256,8 @@ def _slice_statistics(study: _Study, rows: Codes) -> dict[str, _SliceStatistic]:
         result["polish_overlap"] = lambda weights: weighted_auroc(order, weights)  # folded by `_fold_overlap`
     if study.base is not None:
         for name, column in TESTED.items():
-            result[f"{name}_r"] = _effect_size(*_paired(study, study.base, column, rows))
+            result[f"{name}_r"] = effect_size(*_differences(study, study.base, column, rows))
     return result
-
-
-def _effect_size(aligned: Floats, base: Floats, clusters: Codes) -> _SliceStatistic:
-    ranks = signed_ranks(aligned, base, clusters)
-    return lambda weights: weighted_effect_size(ranks, weights)
 
 
 def _add_holm(family: list[dict[str, Any]]) -> None:
@@ -268,6 +266,12 @@ def _add_holm(family: list[dict[str, Any]]) -> None:
     adjusted = holm([block[name] for block, name in found])
     for (block, name), p in zip(found, adjusted, strict=True):
         block[f"{name}_holm"] = float(p)
+
+
+def _differences(study: _Study, base: Rows, column: str, rows: Codes) -> tuple[Floats, Codes]:
+    """Aligned − base in the rows in which both have a value, and the prompt of each."""
+    aligned, other, prompts = _paired(study, base, column, rows)
+    return aligned - other, prompts
 
 
 def _paired(study: _Study, base_rows: Rows, column: str, rows: Codes) -> tuple[Floats, Floats, Codes]:
@@ -288,7 +292,7 @@ def _cluster_counts(study: _Study, rows: Codes, dimension: str) -> dict[str, int
     counts = {name: len(np.unique(codes[flags])) for name, flags in used.items()}
     if study.base is not None:
         for name, column in TESTED.items():
-            counts[f"{name}_r"] = len(np.unique(_paired(study, study.base, column, rows)[2]))
+            counts[f"{name}_r"] = len(np.unique(_differences(study, study.base, column, rows)[1]))
     return counts
 
 
@@ -317,14 +321,16 @@ def _fold_overlap(result: dict[str, Any]) -> None:
 def _with_tests(study: _Study, base_rows: Rows, rows: Codes, result: dict[str, Any]) -> dict[str, Any]:
     """`result` with the p-values of the comparison with the base generator."""
     for name, column in TESTED.items():
-        p = wilcoxon_signed_rank(*_paired(study, base_rows, column, rows)[:2]).p
+        p = signed_rank_p(*_differences(study, base_rows, column, rows))
         if p is not None:
-            result[f"{name}_p"] = p
+            result[f"{name}_p"] = p[0]
         else:
             result["notes"][f"{name}_p"] = _REASONS[f"{name}_r"]
-    aligned, base, _ = _paired(study, base_rows, "success_rate", rows)
+    aligned, base, prompts = _paired(study, base_rows, "success_rate", rows)
     if len(aligned):
         result["mcnemar_p"], result["mcnemar_p_one_sided"] = mcnemar_exact(aligned == 1, base == 1)
+        if len(np.unique(prompts)) < len(prompts):
+            result["cautions"] |= dict.fromkeys(("mcnemar_p", "mcnemar_p_one_sided"), _REPEATED)
     else:
         result["notes"] |= dict.fromkeys(("mcnemar_p", "mcnemar_p_one_sided"), _REASONS["mcnemar_p"])
     return result

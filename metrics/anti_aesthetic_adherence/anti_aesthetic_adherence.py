@@ -13,6 +13,7 @@ from ._arguments import columns_of, require_arguments, require_choice, stored_co
 from ._auroc import auroc
 from ._bootstrap import resampling
 from ._checks import number_column
+from ._paired import effect_size
 from ._polish import escape
 from ._significance import holm
 

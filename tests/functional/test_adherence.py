@@ -356,3 +356,15 @@ def test_the_interval_of_the_overlap_is_that_of_the_share_above():
         assert ends[name][1] == (1 if low <= 0.5 <= high else pytest.approx(folded[1], abs=margin))
     assert ends["alike"][1] == 1 > ends["apart"][1]
     assert ends["mirrored"] == pytest.approx(ends["apart"])
+
+
+def test_repeated_prompts_make_the_tests_no_surer():
+    data = study(20, prompt_id=list("abcdefghijklmnopqrst"), image_seed=[0] * 20)
+    copies = {name: list(values) * 5 if name != "n_resamples" else values for name, values in data.items()}
+    copies["image_seed"] = np.repeat(np.arange(5), 20)
+    one, other = anti_aesthetic_adherence(**data), anti_aesthetic_adherence(**copies)
+    for name in ("wilcoxon_r", "wilcoxon_p", "wilcoxon_j_r", "wilcoxon_j_p"):
+        assert other[name] == pytest.approx(one[name])
+    assert other["mcnemar_p"] < one["mcnemar_p"]
+    assert {"mcnemar_p", "mcnemar_p_one_sided"} <= set(other["cautions"])
+    assert "mcnemar_p" not in one["cautions"]

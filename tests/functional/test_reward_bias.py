@@ -384,3 +384,13 @@ def test_bca_intervals_agree_with_scipy():
     assert result["image_prior_ci_high"] == pytest.approx(oracle.confidence_interval.high, abs=margin)
     percentile = reward_bias(np.zeros(80), np.zeros(80), prior, prior + 1, n_resamples=20_000)
     assert abs(percentile["image_prior_ci_high"] - result["image_prior_ci_high"]) > margin
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds)
+def test_a_model_that_adds_up_image_and_prompt_has_no_match_whatever_rounding_leaves(seed):
+    rng = np.random.default_rng(seed)
+    r_io, r_ia, bonus = rng.normal(8, 2, 40).round(2), rng.normal(5, 2, 40).round(2), rng.normal(size=40)
+    result = reward_bias(r_io, r_io + bonus, r_ia, r_ia + bonus, n_resamples=50)
+    assert result["prompt_match"] == result["prompt_match_ci_high"] == result["match_positive_rate"] == 0
+    assert "prior_over_match" not in result

@@ -82,3 +82,13 @@ def test_holm_refuses_what_is_no_p_value():
         holm([0.1, 1.2])
     with pytest.raises(ValueError, match="between 0 and 1"):
         holm([0.1, float("nan")])
+
+
+@pytest.mark.parametrize("test", [mcnemar_exact, wilcoxon_signed_rank])
+def test_unequal_lengths_gaps_and_no_rows_are_refused(test):
+    with pytest.raises(ValueError, match="base: expected 1 rows like the other columns, got 3"):
+        test([1], [0, 0, 1])
+    with pytest.raises(ValueError, match=r"base, row 1 .*got nan"):
+        test([1, 0], [0, float("nan")])
+    with pytest.raises(ValueError, match="aligned: expected at least one row"):
+        test([], [])

@@ -252,7 +252,10 @@ def test_columns_may_be_of_any_form(form, name):
         ([1, 2, 10**400], r"r_io_pa, row 2 .* within the range of float64, got 10{76}\.\.\.; rescale it"),
         ([1.0], "r_io_pa: expected 3 rows like r_io_po, got 1; give one value per row"),
         ([], "r_io_pa: expected 3 rows like r_io_po, got 0; give one value per row"),
-        ([1, None, 2], r"r_io_pa, row 1 \(counted from 0\): expected a finite number, got None"),
+        (
+            [1, None, 2],
+            r"r_io_pa, row 1 \(counted from 0\): expected a finite number, got None; correct it or leave it out",
+        ),
     ],
 )
 def test_a_bad_column_gives_one_sentence_and_the_module_stays_usable(column, message):

@@ -65,7 +65,7 @@ def share_of(flags: Any, rewards: Rewards) -> Floats:
 
 
 def _prior_over_match(means: Means) -> Floats:
-    return ratio(0.0 - means["image_prior"], means["prompt_match"])
+    return ratio(-means["image_prior"], means["prompt_match"]) + 0.0  # no -0.0
 
 
 RATIO = {"prior_over_match": Derived(_prior_over_match, ("image_prior", "prompt_match"))}

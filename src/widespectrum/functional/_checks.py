@@ -15,6 +15,8 @@ Numbers: TypeAlias = Sequence[float | None] | NDArray[Any]
 Names: TypeAlias = Sequence[Any] | NDArray[Any]
 
 VERDICTS = (0.0, 0.5, 1.0)
+_LARGEST = 1e150
+"""Beyond this a square is infinite; no reward is so large."""
 
 
 class Labels(NamedTuple):
@@ -26,7 +28,14 @@ class Labels(NamedTuple):
 
 def _row_error(name: str, row: int, expected: str, got: object) -> ValueError:
     got = got.item() if isinstance(got, np.generic) else got
-    return ValueError(f"{name}, row {row} (counted from 0): expected {expected}, got {got!r}")
+    return ValueError(
+        f"{name}, row {row} (counted from 0): expected {expected}, got {_short(got)}; correct it or leave it out"
+    )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def as_rows(name: str, values: Any) -> NDArray[Any]:
@@ -58,7 +67,9 @@ def require_rows(name: str, values: Any) -> int:
 def _number(name: str, row: int, item: Any) -> float:
     if item is None:
         return np.nan
-    if isinstance(item, bool | int | float | np.integer | np.floating | np.bool_) and np.isfinite(item):
+    is_number = isinstance(item, bool | int | float | np.integer | np.floating | np.bool_)
+    # a whole number may be too large to become a float
+    if is_number and abs(item if isinstance(item, int) else float(item)) <= _LARGEST:
         return float(item)
     raise _row_error(name, row, "a finite number", item)
 
@@ -72,13 +83,15 @@ def number_column(name: str, values: Numbers, n: int, *, skip: Flags | None = No
     if len(rows) != n:
         raise ValueError(f"{name}: expected {n} rows like the other columns, got {len(rows)}; give one value per row")
     skipped = np.zeros(n, dtype=bool) if skip is None else skip
-    if rows.dtype == object and all(type(item) in (int, float) for item in rows):
+    if rows.dtype == object and all(
+        type(item) is float or (type(item) is int and abs(item) < _LARGEST) for item in rows
+    ):
         rows = rows.astype(np.float64)
     if rows.dtype.kind not in "fiub":
         return np.array([np.nan if skipped[i] else _number(name, i, item) for i, item in enumerate(rows)])
     column = rows.astype(np.float64)
     column[skipped] = np.nan
-    bad = np.flatnonzero(~np.isfinite(column) & ~skipped)
+    bad = np.flatnonzero(~(np.abs(column) <= _LARGEST) & ~skipped)
     if bad.size:
         raise _row_error(name, int(bad[0]), "a finite number", column[bad[0]])
     return column

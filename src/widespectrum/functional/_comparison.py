@@ -156,6 +156,8 @@ def _cluster_p(both: tuple[Pairs, Pairs], rows: Codes) -> dict[str, float]:
     decided = np.isin(both[0].verdict[rows], (0, 1))
     clusters = {name: codes[decided] if name == "accuracy" else codes for name in first}
     gaps = {name: first[name].astype(np.float64) - second[name] for name in first}
+    if len(np.unique(codes)) < 2:
+        return {}
     return {f"{name}_cluster_p": clustered_t_test(gaps[name], clusters[name])[1] for name in first}
 
 

@@ -17,7 +17,9 @@ def prompt_means(difference: Floats, prompts: Codes) -> tuple[Floats, Codes]:
     """The mean difference of each prompt and the prompt, one row each; rows of NaN are left out."""
     known = ~np.isnan(difference)
     clusters, rows = np.unique(prompts[known], return_inverse=True)
-    return np.bincount(rows, weights=difference[known]) / np.bincount(rows), clusters
+    sums, sizes = (np.bincount(rows, weights=column) for column in (difference[known], np.abs(difference[known])))
+    # rows that cancel leave a rounding error, which is no difference
+    return np.where(np.abs(sums) > 1e-12 * sizes, sums, 0.0) / np.bincount(rows), clusters
 
 
 def effect_size(difference: Floats, prompts: Codes) -> Callable[[Floats], Floats]:
@@ -33,6 +35,8 @@ def signed_rank_p(difference: Floats, prompts: Codes) -> tuple[float, float] | N
     Two-sided is twice the smaller of the two one-sided values, at most 1.
     """
     means, _ = prompt_means(difference, prompts)
+    if not len(means):
+        return None
     zeros = np.zeros_like(means)
     greater, less = wilcoxon_signed_rank(means, zeros).p, wilcoxon_signed_rank(zeros, means).p
     return None if greater is None or less is None else (greater, min(1.0, 2 * min(greater, less)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, ndtr
 
 from ._bootstrap import in_blocks, ratio
-from ._checks import Codes, Floats
+from ._checks import Codes, Floats, complete_column, flag_column, require_rows
 
 _EXACT = 50  # pairs up to which the signed-rank distribution is counted out
 
@@ -84,7 +84,8 @@ def wilcoxon_signed_rank(aligned: Floats, base: Floats) -> PairedTest:
     >>> round(result.r, 3), result.p
     (-0.913, 0.0625)
     """
-    aligned, base = np.asarray(aligned, dtype=np.float64), np.asarray(base, dtype=np.float64)
+    n = require_rows("aligned", aligned)
+    aligned, base = complete_column("aligned", aligned, n), complete_column("base", base, n)
     difference = aligned - base
     difference = difference[difference != 0]
     if not len(difference):
@@ -120,7 +121,8 @@ def mcnemar_exact(aligned: Sequence[bool] | NDArray[np.bool_], base: Sequence[bo
     >>> mcnemar_exact([True, False, False, False, False], [True, True, True, True, True])
     McNemar(p=0.125, p_one_sided=0.0625)
     """
-    first, second = np.asarray(aligned, dtype=bool), np.asarray(base, dtype=bool)
+    n_rows = require_rows("aligned", aligned)
+    first, second = flag_column("aligned", aligned, n_rows), flag_column("base", base, n_rows)
     aligned_alone, base_alone = int((first & ~second).sum()), int((second & ~first).sum())
     n = aligned_alone + base_alone
     two_sided = min(1.0, 2 * float(bdtr(min(aligned_alone, base_alone), n, 0.5)))

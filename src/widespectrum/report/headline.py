@@ -73,9 +73,7 @@ REWARD_MODEL_MEANINGS = {
     "accuracy_under_wide_spectrum": "share of pairs in which I_a scores higher under p_a",
     "both_ways_accuracy": "share of pairs right under both prompts; 0 for a model blind to the prompt, ¼ at random",
 }
-TIE_GROUP = {
-    "tie_group": Column("group", "models of one group cannot be told from its best, after Holm's correction")
-}
+TIE_GROUP = {"tie_group": Column("group", "models of one group cannot be told from its best, after Holm's correction")}
 COMPARISON_COLUMNS = {
     "both_ways_accuracy_difference": Column("Δ both ways", "share right under both prompts, first minus second model"),
     "both_ways_accuracy_cluster_p_holm": Column(
