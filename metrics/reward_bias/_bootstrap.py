@@ -183,6 +183,7 @@ def cluster_means(
     ([4.0, 5.0], [2.0, 5.0], [8.0, 5.0])
     """
     options = resampling(n_resamples, seed, confidence_level)
+    values = np.asarray(values)
     if np.ndim(values) != 2 or not np.size(values):
         raise ValueError(f"values: expected an array of rows and columns, got shape {np.shape(values)}")
     columns = [complete_column(f"values, column {k}", column, len(values)) for k, column in enumerate(values.T)]
@@ -208,6 +209,8 @@ def wilson_interval(successes: float, n: float, confidence_level: float = 0.95) 
     """Wilson's score interval for a proportion of `n` independent trials; it takes no account of clusters."""
     if not (n > 0 and 0 <= successes <= n):
         raise ValueError(f"expected 0 <= successes <= n and n > 0, got successes={successes}, n={n}")
+    if not 0 < confidence_level < 1:
+        raise ValueError(f"confidence_level: expected a number between 0 and 1, such as 0.95, got {confidence_level!r}")
     z = float(ndtri((1 + confidence_level) / 2))
     share = successes / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)

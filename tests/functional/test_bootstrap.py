@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from widespectrum.functional import cluster_means, reward_bias, wilson_interval
+from widespectrum.functional import auroc, cluster_means, reward_bias, wilson_interval
 from widespectrum.functional._auroc import score_order, weighted_auroc
 from widespectrum.functional._bootstrap import (
     Draws,
@@ -328,3 +328,11 @@ def test_wilson_agrees_with_statsmodels(successes, n, level):
 def test_wilson_refuses_impossible_counts():
     with pytest.raises(ValueError, match="successes=3, n=2"):
         wilson_interval(3, 2)
+
+
+def test_helpers_take_lists_and_refuse_what_they_cannot_use():
+    assert cluster_means([[1.0, 2.0], [3.0, 4.0]], ["a", "b"]).mean.tolist() == [2.0, 3.0]
+    with pytest.raises(ValueError, match=r"confidence_level: .*got 2.0"):
+        wilson_interval(1, 2, 2.0)
+    with pytest.raises(ValueError, match=r"positive, row 0 .*got nan"):
+        auroc(np.array([np.nan, 1.0]), np.array([0.0, 2.0]))

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from ._bootstrap import in_blocks, ratio
-from ._checks import Codes, Floats
+from ._checks import Codes, Floats, complete_column
 
 
 class ScoreOrder(NamedTuple):
@@ -57,7 +57,10 @@ def auroc(positive: Floats, negative: Floats) -> float:
         raise ValueError(
             f"expected scores of both classes, got {len(positive)} positives and {len(negative)} negatives"
         )
-    return float(placements(positive, negative).mean())
+    columns = (
+        complete_column(name, each, len(each)) for name, each in (("positive", positive), ("negative", negative))
+    )
+    return float(placements(*columns).mean())
 
 
 def placements(scores: Floats, others: Floats) -> Floats:
