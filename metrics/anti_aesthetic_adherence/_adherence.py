@@ -33,9 +33,9 @@ from ._checks import (
     require_unique,
     row_labels,
 )
-from ._paired import effect_size, signed_rank_p
+from ._paired import add_holm, effect_size, signed_rank_p
 from ._polish import escape, overlap, overlap_interval, weighted_escape_rate
-from ._significance import holm, mcnemar_exact
+from ._significance import mcnemar_exact
 
 REQUIRES = {
     "success_rate": ("verdict",),
@@ -201,7 +201,7 @@ def _analyse(study: _Study, selected: Flags | None, options: Resampling) -> dict
     result = blocks.pop("")
     if study.base is not None:
         for family in ([result], [*blocks.values()]):
-            _add_holm(family)
+            add_holm(family, P_VALUES)
     result["coverage"] = study.rows.coverage | {"dimensions": float(selected is not None)}
     return result | ({"by_dimension": blocks} if selected is not None else {})
 
@@ -258,14 +258,6 @@ def _slice_statistics(study: _Study, rows: Codes) -> dict[str, _SliceStatistic]:
         for name, column in TESTED.items():
             result[f"{name}_r"] = effect_size(*_differences(study, study.base, column, rows))
     return result
-
-
-def _add_holm(family: list[dict[str, Any]]) -> None:
-    """Adds every p-value of the blocks, adjusted for all of them together."""
-    found = [(block, name) for block in family for name in P_VALUES if name in block]
-    adjusted = holm([block[name] for block, name in found])
-    for (block, name), p in zip(found, adjusted, strict=True):
-        block[f"{name}_holm"] = float(p)
 
 
 def _differences(study: _Study, base: Rows, column: str, rows: Codes) -> tuple[Floats, Codes]:
