@@ -18,6 +18,7 @@ __all__ = [
     "KEY",
     "SUBSETS",
     "effect_strength",
+    "optional_values",
     "pair_table",
     "pick_judge",
     "request_table",
@@ -64,6 +65,12 @@ def subset_flags(rows: pd.DataFrame) -> dict[str, pd.Series]:
     """Which rows of `pair_table` belong to each of `SUBSETS`."""
     flags = {"controlled": rows["controlled"], "verified": rows["verdict"] == 1, "all": rows["pair_id"].notna()}
     return {subset: flags[subset] for subset in SUBSETS}
+
+
+def optional_values(column: pd.Series) -> list[Any] | None:
+    """The column with None for its gaps; None where there is nothing but gaps."""
+    values = [None if value is None or value != value else value for value in column.tolist()]
+    return values if any(value is not None for value in values) else None
 
 
 def row_keys(rows: pd.DataFrame) -> dict[str, list[Any]]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from .columns import KEY, pair_table, pick_judge, request_table, subset_flags
+from .columns import KEY, optional_values, pair_table, pick_judge, request_table, subset_flags
 from .config import RunConfig, read_run_file
 from .functional import prior_and_match
 from .functional._adherence_rows import adherence_rows, dimension_flags
@@ -42,12 +42,6 @@ class RowValues(NamedTuple):
     subset: str
 
 
-def _listed(column: pd.Series) -> list[Any] | None:
-    """The column with None for its gaps; None where there is nothing but gaps."""
-    values = [None if value is None or value != value else value for value in column.tolist()]
-    return values if any(value is not None for value in values) else None
-
-
 def _table(rows: pd.DataFrame, values: Any, model: str, pair: pd.Series) -> pd.DataFrame:
     names = {"prompt": rows["cluster"], "seed": rows["image_seed"], "pair": pair, "model": rows[model]}
     long = pd.DataFrame(names).assign(value=np.asarray(values, dtype=np.float64)).dropna()
@@ -57,7 +51,7 @@ def _table(rows: pd.DataFrame, values: Any, model: str, pair: pd.Series) -> pd.D
 def _generator_rows(rows: pd.DataFrame) -> dict[str, RowValues]:
     """The metrics of generators; `rows` are requests, with the scores of one reward model or with none."""
     names = ("verdict", "effect_io", "effect_ia", "content_ia", "j_io", "j_ia", "status", "r_io_po", "r_ia_po")
-    inputs = {name: _listed(rows[name]) for name in names if name in rows}
+    inputs = {name: optional_values(rows[name]) for name in names if name in rows}
     dimensions = [list(names) for names in rows["dimensions"]] if all(rows["dimensions"]) else None
     values = adherence_rows(inputs, len(rows), dimension_flags(dimensions, len(rows))).values
     wanted = REWARD_METRICS if "r_io_po" in rows else GENERATOR_METRICS

@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from . import __version__, store
-from .columns import CELLS, KEY, SUBSETS, pair_table, pick_judge, request_table, row_keys, subset_flags
+from .columns import CELLS, KEY, SUBSETS, optional_values, pair_table, pick_judge, request_table, row_keys, subset_flags
 from .comparisons import COMPARED, compare, tie_groups
 from .config import EvaluateConfig, RunConfig, read_run_file
 from .doses import SERIES, doses, response_to_doses
@@ -131,12 +131,6 @@ def _pairs_behind(metric: str, rows: pd.DataFrame) -> int:
     return int(rows.loc[used, "pair_id"].nunique())
 
 
-def _optional(column: pd.Series) -> list[Any] | None:
-    """The column with None for its gaps; None where there is nothing but gaps."""
-    values = [None if value is None or value != value else value for value in column.tolist()]
-    return values if any(value is not None for value in values) else None
-
-
 def _asks_for(rows: pd.DataFrame, dimension: str) -> pd.DataFrame:
     return rows[[dimension in names for names in rows["dimensions"]]]
 
@@ -145,7 +139,7 @@ def _bias(out: _Collector, rows: pd.DataFrame, **labels: list[str]) -> dict[str,
     """`reward_bias` on all, on verified and on controlled pairs, as far as there are any."""
     inputs: dict[str, Any] = {name: rows[name].to_numpy() for name in CELLS.values()} | row_keys(rows) | labels
     inputs["controlled"] = rows["controlled"].tolist()
-    values = reward_bias(**inputs, verdict=_optional(rows["verdict"]), **out.options)
+    values = reward_bias(**inputs, verdict=optional_values(rows["verdict"]), **out.options)
     blocks = {subset: values.pop(subset) for subset in SUBSETS if subset in values}
     values["notes"] = {name: reason for name, reason in values["notes"].items() if name not in SUBSETS}
     return blocks | {"all": values | {"coverage/verdict": values["coverage"]["verdict"]}}
@@ -214,8 +208,8 @@ def _add_doses(out: _Collector, model: str, rows: pd.DataFrame, generators: Mapp
 
 def _generator_inputs(rows: pd.DataFrame, suffix: str = "") -> dict[str, Any]:
     names = ("verdict", "effect_io", "effect_ia", "content_io", "content_ia", "j_io", "j_ia", "status")
-    columns: dict[str, Any] = {name: _optional(rows[name]) for name in names}
-    columns |= {name: _optional(rows[name]) or [None] * len(rows) for name in ("r_io_po", "r_ia_po")}
+    columns: dict[str, Any] = {name: optional_values(rows[name]) for name in names}
+    columns |= {name: optional_values(rows[name]) or [None] * len(rows) for name in ("r_io_po", "r_ia_po")}
     return {f"{name}{suffix}": values for name, values in columns.items()}
 
 
