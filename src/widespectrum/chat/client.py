@@ -1,0 +1,281 @@
+"""The client: questions in, replies out; when to ask again, and when to give up."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import itertools
+import json
+import random
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from widespectrum.errors import InputError, MissingExtraError, ModelError
+
+from .endpoint import Endpoint
+from .journal import Journal
+from .pictures import prepare
+from .questions import Question, Request, compose
+from .replies import BadReplyError, Outcome, failure, parse, read_body, validator
+from .workers import StoppedError, Workers
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Chat"]
+
+_LONGEST_PAUSE = 60.0
+_FAILURES_IN_A_ROW = 3
+# Shorter ones are placeholders for servers that check none, and are found in ordinary words.
+_SHORTEST_KEY = 8
+_WHAT_TO_DO = {
+    401: "set OPENAI_API_KEY to a key that is valid there",
+    403: "ask for access, or choose another model",
+    404: "check the name of the model and the base URL, which usually ends in /v1",
+}
+
+
+def _pause(seconds: float, stop: threading.Event) -> bool:
+    """Wait; True where `stop` was set meanwhile."""
+    return stop.wait(seconds)
+
+
+def _backoff(failures: int) -> float:
+    """Seconds to wait after so many failures, with jitter, so that several workers do not come back at once."""
+    return min(_LONGEST_PAUSE, 2.0 ** (failures - 1)) * random.uniform(0.5, 1)
+
+
+def _without(secret: str | None, value: Any) -> Any:
+    """`value` (JSON) with the API key taken out of its texts."""
+    if secret is None or len(secret) < _SHORTEST_KEY:
+        return value
+    if isinstance(value, str):
+        return value.replace(secret, "[OPENAI_API_KEY]")
+    if isinstance(value, Mapping):
+        return {name: _without(secret, each) for name, each in value.items()}
+    return [_without(secret, each) for each in value] if isinstance(value, list) else value
+
+
+class Chat:
+    """A model that is asked questions; close it, or use it in a `with`.
+
+    The schema of a question goes into `response_format` (`json_schema`, strict: every property required, no others).
+    A server that refuses that (400 or 422) is asked once more without it, with the schema in the system text; once it
+    accepts that, questions with this schema are sent so. Either way a reply is checked against the schema.
+
+    408, 409, 429, 5xx, lost connections, timeouts and replies that do not fit are tried again, `attempts` times in
+    all, after a growing pause or the one that the server asks for. `temperature` None leaves it to the server, `seed`
+    is passed on, `timeout` is in seconds, `concurrency` is the number of requests at a time, images are made smaller
+    until no side is longer than `max_side` pixels.
+
+    Raises InputError for an option that cannot be, a missing API key and a journal that cannot be used;
+    MissingExtraError without the packages of the extra "judges".
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        journal: Path,
+        *,
+        temperature: float | None = 0.1,
+        attempts: int = 4,
+        timeout: float = 120,
+        concurrency: int = 4,
+        seed: int | None = None,
+        max_side: int = 1024,
+    ) -> None:
+        for name, value in (("attempts", attempts), ("concurrency", concurrency), ("max_side", max_side)):
+            if value < 1:
+                raise InputError(f"{name} is {value}, expected 1 or more")
+        if not timeout > 0:
+            raise InputError(f"timeout is {timeout}, expected seconds above 0")
+        try:
+            import jsonschema  # noqa: F401
+            import openai
+        except ImportError as error:
+            raise MissingExtraError(
+                f'asking a model needs {error.name}, which is not installed: pip install "widespectrum[judges]"'
+            ) from error
+        self.endpoint = endpoint
+        self.attempts, self.concurrency, self.max_side = attempts, concurrency, max_side
+        self._options = {"model": endpoint.model, "temperature": temperature, "seed": seed}
+        self._api_key = endpoint.api_key()
+        self._in_words: set[str] = set()
+        self._running: set[Workers[Request, dict[str, Any]]] = set()
+        self._journal = Journal(Path(journal))
+        self._client = openai.OpenAI(
+            base_url=endpoint.base_url, api_key=self._api_key or "none", timeout=timeout, max_retries=0
+        )
+
+    def __enter__(self) -> Chat:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop what is running, as at the end of `ask_all`, and close the connections and the journal."""
+        try:
+            for workers in list(self._running):
+                workers.stop()
+        finally:
+            self._client.close()
+            self._journal.close()
+
+    def ask(
+        self,
+        key: str,
+        messages: Sequence[Mapping[str, Any]],
+        schema: Mapping[str, Any],
+        images: Sequence[Image | bytes] = (),
+    ) -> dict[str, Any]:
+        """The reply to one question, from the journal where it was answered already.
+
+        Raises BadReplyError where no reply fits the schema or the server will not answer this question; ModelError
+        where it does not answer or refuses the request; InputError where the key, the model or the base URL is wrong.
+        """
+        request, known = self._prepare(Question(key, messages, schema, images))
+        return self._answer(request, threading.Event()) if known is None else known
+
+    def ask_all(self, questions: Iterable[Question]) -> Iterator[tuple[str, dict[str, Any] | BadReplyError]]:
+        """Ask several questions at a time, and give each key and its reply (or why there is none) as they come.
+
+        Questions are taken from the iterable as they are needed. A question that the server does not answer does not
+        hold up the others: its ModelError is raised at the end, or as soon as several in a row failed. InputError is
+        raised at once. When the caller stops (Ctrl-C, an error, `break`), replies on their way are waited for up to
+        ten seconds, so that they are kept.
+        """
+        workers: Workers[Request, dict[str, Any]] = Workers(self._answer, self.concurrency)
+        self._running.add(workers)
+        failures: list[ModelError] = []
+        asked = in_a_row = 0
+        try:
+            for key, outcome in self._exchange(questions, workers):
+                asked += 1
+                if isinstance(outcome, dict | BadReplyError):
+                    in_a_row = 0
+                    yield key, outcome
+                    continue
+                if not isinstance(outcome, ModelError):
+                    raise outcome
+                failures.append(outcome)
+                in_a_row += 1
+                if in_a_row >= max(_FAILURES_IN_A_ROW, self.concurrency):
+                    break
+        finally:
+            workers.stop()
+            self._running.discard(workers)
+        if failures:
+            several = f"{len(failures)} of {asked} questions got no answer; the last: {failures[-1]}"
+            raise ModelError(several) if len(failures) > 1 else failures[0]
+
+    def _exchange(
+        self, questions: Iterable[Question], workers: Workers[Request, dict[str, Any]]
+    ) -> Iterator[tuple[str, dict[str, Any] | BaseException]]:
+        """Hand the questions to the workers, never many more than they work on, and take what they bring."""
+        seen: set[str] = set()
+        waiting = 0
+        for question in questions:
+            request, known = self._prepare(Question(*question))
+            if request.key in seen:
+                raise InputError(f"two questions have the key {request.key!r}: give each a key of its own")
+            seen.add(request.key)
+            if known is not None:
+                yield request.key, known
+                continue
+            workers.give(request)
+            waiting += 1
+            if waiting == 2 * self.concurrency:
+                done, outcome = workers.take()
+                waiting -= 1
+                yield done.key, outcome
+        for _ in range(waiting):
+            done, outcome = workers.take()
+            yield done.key, outcome
+
+    def _prepare(self, question: Question) -> tuple[Request, dict[str, Any] | None]:
+        """The request of a question, and its reply where the journal has it. Images are encoded where it has not."""
+        request = Request.of(question, {**self._options, "base_url": self.endpoint.base_url}, self.max_side)
+        validator(request.schema)
+        raw = self._journal.answer(request.key, request.digest)
+        known = None if raw is None else parse(raw, request.schema)[0]
+        if known is not None:
+            return request, known
+        places = zip(question.images, question.places(), strict=True)
+        return request._replace(pictures=tuple(prepare(image, self.max_side, place) for image, place in places)), None
+
+    def _answer(self, request: Request, stop: threading.Event) -> dict[str, Any]:
+        """Ask until a reply fits, or raise."""
+        in_words = request.schema in self._in_words
+        failures = 0
+        for attempt in itertools.count(1):
+            outcome = self._attempt(request, attempt, in_words)
+            if outcome.value is not None:
+                return outcome.value
+            if not in_words and outcome.code in (400, 422) and not outcome.concerns_the_question:
+                in_words = True
+                continue
+            failures += 1
+            if failures == self.attempts or not outcome.is_worth_a_retry:
+                break
+            if _pause(_backoff(failures) if outcome.wait is None else outcome.wait, stop):
+                raise StoppedError
+        raise self._error(request, outcome, failures)
+
+    def _attempt(self, request: Request, attempt: int, in_words: bool) -> Outcome:
+        """Send a request once and write it down."""
+        import openai
+
+        options: dict[str, Any] = {name: value for name, value in self._options.items() if value is not None}
+        if not in_words:
+            shape = {"name": "reply", "strict": True, "schema": json.loads(request.schema)}
+            options["response_format"] = {"type": "json_schema", "json_schema": shape}
+        messages: Any = compose(request, [picture.part() for picture in request.pictures], in_words=in_words)
+        try:
+            response = self._client.chat.completions.with_raw_response.create(messages=messages, **options)
+            outcome = read_body(_without(self._api_key, response.http_response.text), request.schema)
+        except openai.APIError as error:
+            outcome = failure(error, functools.partial(_without, self._api_key))
+        if in_words and outcome.status != "error":
+            self._in_words.add(request.schema)
+        shown = compose(request, [picture.record() for picture in request.pictures], in_words=in_words)
+        self._record(request, {**options, "messages": shown}, outcome, attempt)
+        return outcome
+
+    def _record(self, request: Request, sent: Mapping[str, Any], outcome: Outcome, attempt: int) -> None:
+        entry = {
+            "key": request.key,
+            "digest": request.digest,
+            "attempt": attempt,
+            "status": outcome.status,
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "request": {"base_url": self.endpoint.base_url, **sent, "max_side": self.max_side},
+            "reply": outcome.raw,
+            "error": outcome.error,
+            **{name: outcome.facts.get(name) for name in ("id", "model", "finish_reason", "usage")},
+        }
+        self._journal.append(_without(self._api_key, entry))
+
+    def _error(self, request: Request, outcome: Outcome, failures: int) -> InputError | ModelError:
+        """What to raise after the last outcome."""
+        what, times = f"the question {request.key!r}", f"{failures} attempt{'s' * (failures > 1)}"
+        if outcome.status == "bad" or outcome.concerns_the_question:
+            return BadReplyError(
+                f"{self.endpoint} gave no reply to {what} that fits the schema, after {times} ({outcome.error}): "
+                "ask again, or leave the question out",
+                key=request.key,
+                raw=outcome.raw or "",
+            )
+        if outcome.code in _WHAT_TO_DO:
+            return InputError(f"{self.endpoint} refused {what} ({outcome.error}): {_WHAT_TO_DO[outcome.code]}")
+        if outcome.is_worth_a_retry:
+            advice = "make sure that it is running, and run again"
+        elif outcome.wait is not None:
+            advice = f"run again in {outcome.wait:,.0f} seconds"
+        elif outcome.code == 429:
+            advice = "run again when there is quota left"
+        else:
+            advice = "change the question or an option of the request"
+        return ModelError(f"{self.endpoint} did not answer {what}, after {times} ({outcome.error}): {advice}")

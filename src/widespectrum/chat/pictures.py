@@ -1,0 +1,113 @@
+"""Images as they are sent to a model."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import PIL.Image
+from PIL import ImageOps
+
+from widespectrum.errors import InputError
+from widespectrum.prompts.images import to_rgb
+
+__all__ = ["Picture", "prepare", "source"]
+
+# Pillow goes by content, not by name, and some of its other decoders start programs.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_SENT_AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+_ORIENTATION = 0x0112
+# What Pillow raises on damaged files.
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    PIL.Image.DecompressionBombError,
+    PIL.Image.DecompressionBombWarning,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An encoded image: its bytes, its media type and its (width, height) in pixels."""
+
+    content: bytes
+    media_type: str
+    size: tuple[int, int]
+
+    def part(self) -> dict[str, Any]:
+        """The part of a message that carries the image."""
+        url = f"data:{self.media_type};base64,{b64encode(self.content).decode()}"
+        return {"type": "image_url", "image_url": {"url": url}}
+
+    def record(self) -> dict[str, Any]:
+        """What the journal says instead of the bytes."""
+        width, height = self.size
+        facts = {
+            "sha256": hashlib.sha256(self.content).hexdigest(),
+            "bytes": len(self.content),
+            "media_type": self.media_type,
+            "width": width,
+            "height": height,
+        }
+        return {"type": "image_url", "image_url": facts}
+
+
+def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    """An upright RGB copy."""
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith(("I", "F")):
+        raise ValueError(f"more than 8 bits per channel, mode {upright.mode}")
+    return to_rgb(upright)
+
+
+def _opened(content: bytes) -> PIL.Image.Image:
+    image = PIL.Image.open(BytesIO(content), formats=_FORMATS)
+    limit = PIL.Image.MAX_IMAGE_PIXELS
+    if limit and image.width * image.height > limit:
+        raise ValueError(f"more than {limit:,} pixels")
+    image.load()
+    return image
+
+
+def _picture(image: PIL.Image.Image | bytes, max_side: int) -> Picture:
+    if isinstance(image, bytes):
+        content, image = image, _opened(image)
+        fits = max(image.size) <= max_side and image.getexif().get(_ORIENTATION, 1) == 1
+        if fits and image.format in _SENT_AS_THEY_ARE:
+            return Picture(content, _SENT_AS_THEY_ARE[image.format], image.size)
+    rgb = _upright(image)
+    rgb.thumbnail((max_side, max_side), PIL.Image.Resampling.LANCZOS, reducing_gap=None)
+    buffer = BytesIO()
+    rgb.save(buffer, "JPEG", quality=95, subsampling=0)
+    return Picture(buffer.getvalue(), "image/jpeg", rgb.size)
+
+
+def source(image: PIL.Image.Image | bytes, where: str) -> str:
+    """The sha256 of encoded bytes, or of the upright RGB pixels of a Pillow image.
+
+    It is known before anything is encoded, and is the same with every version of an encoder. Raises InputError,
+    with `where` in front, where the image cannot be read.
+    """
+    if isinstance(image, bytes):
+        return hashlib.sha256(image).hexdigest()
+    try:
+        rgb = _upright(image)
+    except _UNREADABLE as error:
+        raise InputError(f"{where} cannot be read ({error}): replace it, or leave the question out") from None
+    return hashlib.sha256(f"RGB {rgb.width} {rgb.height}\n".encode() + rgb.tobytes()).hexdigest()
+
+
+def prepare(image: PIL.Image.Image | bytes, max_side: int, where: str) -> Picture:
+    """The image as it is sent: no side longer than `max_side` pixels.
+
+    Upright JPEG, PNG and WebP bytes that are small enough stay as they are; all else becomes a JPEG of quality 95
+    without metadata. Raises InputError, with `where` in front, where the image cannot be read.
+    """
+    try:
+        return _picture(image, max_side)
+    except _UNREADABLE as error:
+        raise InputError(f"{where} cannot be read ({error}): replace it, or leave the question out") from None
