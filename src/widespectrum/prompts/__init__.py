@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from widespectrum.registry import unknown_name
 
 from .images import open_photograph
+from .pairs import authored_prompts
 from .photographs import photograph_prompts
 from .prompt_set import PromptSet
 from .tables import read_prompts
@@ -29,6 +31,8 @@ class PromptSource(NamedTuple):
 
 
 PROMPT_SETS: dict[str, PromptSource] = {
+    "authored": PromptSource(authored_prompts, "300 captions on eight subjects, each with two to four dimensions"),
+    "authored-lite": PromptSource(partial(authored_prompts, lite=True), "60 of the authored pairs, balanced like all"),
     "photographs": PromptSource(
         photograph_prompts,
         "photographs that ship with scikit-image and scikit-learn, or your own, with one prompt per dimension",

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from widespectrum.errors import InputError
-from widespectrum.types import Prompt
+from widespectrum.types import Prompt, Role
 
-__all__ = ["is_one_line", "read_csv_records", "read_prompts", "read_table"]
+__all__ = ["is_one_line", "iterate_csv_records", "read_csv_records", "read_prompts", "read_table"]
 
 Row: TypeAlias = tuple[int, Mapping[str, Any]]
 
 _PROMPT_COLUMNS = ("pair_id", "role", "text", "dimensions")
 _OPTIONAL_PROMPT_COLUMNS = ("subset", "prompt_id")
+_PAIR_COLUMNS = ("pair_id", "original_prompt", "wide_spectrum_prompt", "dimensions")
+_PAIR_ROLES: tuple[Role, Role] = ("original", "wide_spectrum")
 
 
 def is_one_line(text: str) -> bool:
@@ -48,7 +50,8 @@ def _csv_advice(error: UnicodeEncodeError | csv.Error) -> str:
     return f"this is not valid CSV ({reason}); correct it"
 
 
-def _csv_records(path: Path, unit: Literal["row", "line"]) -> Iterator[tuple[int, list[str]]]:
+def iterate_csv_records(path: Path, unit: Literal["row", "line"]) -> Iterator[tuple[int, list[str]]]:
+    """As `read_csv_records`, one record at a time, and a file without any is not refused."""
     # Bad bytes pass the decoder, which reads ahead, so that the record which holds them can be named.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(map(_utf8, file), strict=True)
@@ -70,7 +73,7 @@ def read_csv_records(path: Path, unit: Literal["row", "line"]) -> list[tuple[int
     A record may span several lines: `unit` says whether it is counted as a row, or named by the line where it starts.
     InputError with that number for broken CSV, and for a file that is empty or has other separators than commas.
     """
-    records = list(_csv_records(path, unit))
+    records = list(iterate_csv_records(path, unit))
     if not records:
         raise InputError(f"{path} is empty; expected a CSV file that begins with a header")
     number, header = records[0]
@@ -100,8 +103,8 @@ def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
     return table.column_names, list(enumerate(table.to_pylist(), start=1))
 
 
-def read_table(path: Path, required: Collection[str], optional: Collection[str] = ()) -> list[Row]:
-    """The rows of a CSV or Parquet file with their numbers; InputError unless its columns are the expected ones."""
+def _open_table(path: Path) -> tuple[list[str], list[Row]]:
+    """The columns and the numbered rows of a CSV or Parquet file."""
     readers = {".csv": _read_csv, ".parquet": _read_parquet}
     if path.is_dir():
         raise InputError(f"expected a table ending in .csv or .parquet, got the folder {path.absolute()}")
@@ -110,16 +113,30 @@ def read_table(path: Path, required: Collection[str], optional: Collection[str] 
     if not path.is_file():
         raise InputError(f"no file at {path.absolute()}; relative paths start at the folder in which the command runs")
     header, rows = readers[path.suffix.lower()](path)
+    for name in header:
+        if header.count(name) > 1:
+            raise InputError(f"{path} has the column {name!r} twice; remove one")
+    return header, rows
+
+
+def _check_columns(path: Path, header: list[str], required: Collection[str], optional: Collection[str] | None) -> None:
     for name in required:
         if name not in header:
             found = ", ".join(header) or "none"
             raise InputError(f"{path} has no column {name!r}; expected {', '.join(required)}, found {found}")
-    for name in header:
-        if name not in (*required, *optional):
-            expected = ", ".join([*required, *optional])
+    for name in header if optional is not None else ():
+        if name not in (*required, *(optional or ())):
+            expected = ", ".join([*required, *(optional or ())])
             raise InputError(f"{path} has an unknown column {name!r}; expected {expected}")
-        if header.count(name) > 1:
-            raise InputError(f"{path} has the column {name!r} twice; remove one")
+
+
+def read_table(path: Path, required: Collection[str], optional: Collection[str] | None = ()) -> list[Row]:
+    """The rows of a CSV or Parquet file with their numbers; InputError unless its columns are the expected ones.
+
+    With `optional` None, further columns are allowed and kept.
+    """
+    header, rows = _open_table(path)
+    _check_columns(path, header, required, optional)
     if not rows:
         raise InputError(f"{path} has no rows below its header")
     return rows
@@ -172,13 +189,34 @@ def _check_pairs(path: Path, numbered: Sequence[tuple[int, Prompt]]) -> None:
             )
 
 
-def read_prompts(path: Path) -> tuple[Prompt, ...]:
-    """The prompts in a CSV or Parquet table of the user.
+def _pair(where: str, row: Mapping[str, Any]) -> tuple[Prompt, Prompt]:
+    """The two prompts of a row that holds a pair; optional cells may be null."""
+    row = {name: "" if value is None and name not in _PAIR_COLUMNS else value for name, value in row.items()}
+    pair_id, subset = _cell(where, row, "pair_id"), _cell(where, row, "subset")
+    prompts = []
+    for role in _PAIR_ROLES:
+        fields = {"pair_id": pair_id, "role": role, "subset": subset, "text": _cell(where, row, f"{role}_prompt")}
+        fields["prompt_id"] = _cell(where, row, f"{role}_prompt_id")
+        prompts.append(_prompt(where, {**fields, "dimensions": row["dimensions"] if role == "wide_spectrum" else []}))
+    return prompts[0], prompts[1]
 
-    Columns: pair_id, role (`original` or `wide_spectrum`), text, dimensions (`a|b` in CSV, a list in Parquet; empty
-    for an original), and if wanted subset and prompt_id. InputError with file and row for anything else.
+
+def read_prompts(path: Path) -> tuple[Prompt, ...]:
+    """The prompts in a CSV or Parquet table of the user, with a row for each prompt or for each pair.
+
+    Per prompt: pair_id, role (`original` or `wide_spectrum`), text, dimensions (`a|b` in CSV, a list in Parquet; empty
+    for an original), and if wanted subset and prompt_id. Per pair: pair_id, original_prompt, wide_spectrum_prompt,
+    dimensions, and whatever else a published dataset holds. InputError with file and row for anything else.
     """
-    rows = read_table(path, _PROMPT_COLUMNS, _OPTIONAL_PROMPT_COLUMNS)
-    numbered = [(number, _prompt(f"{path}, row {number}", row)) for number, row in rows]
+    header, rows = _open_table(path)
+    per_pair = "wide_spectrum_prompt" in header
+    _check_columns(path, header, *((_PAIR_COLUMNS, None) if per_pair else (_PROMPT_COLUMNS, _OPTIONAL_PROMPT_COLUMNS)))
+    if not rows:
+        raise InputError(f"{path} has no rows below its header")
+    numbered: list[tuple[int, Prompt]] = []
+    for number, row in rows:
+        where = f"{path}, row {number}"
+        found = _pair(where, row) if per_pair else (_prompt(where, row),)
+        numbered += [(number, prompt) for prompt in found]
     _check_pairs(path, numbered)
     return tuple(prompt for _, prompt in numbered)
