@@ -1,0 +1,30 @@
+"""LAPIS, paintings rated by people: from one row per rating to one row per painting, and to a balanced subset.
+
+The ratings are given out by the authors of LAPIS on request. Only aggregates leave this module: a rater appears in no
+row, and no figure rests on fewer raters than a minimum, nor can it be computed from others.
+"""
+
+from __future__ import annotations
+
+from .annotations import Annotations, Painting, read_annotations
+from .attaching import attach_images, image_files
+from .captions import caption_paintings
+from .means import COLUMNS, TRAITS, painting_rows
+from .splits import read_image_splits, read_user_folds
+from .subset import allocate, stratified_subset
+
+__all__ = [
+    "COLUMNS",
+    "TRAITS",
+    "Annotations",
+    "Painting",
+    "allocate",
+    "attach_images",
+    "caption_paintings",
+    "image_files",
+    "painting_rows",
+    "read_annotations",
+    "read_image_splits",
+    "read_user_folds",
+    "stratified_subset",
+]

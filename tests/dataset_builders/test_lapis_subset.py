@@ -1,0 +1,136 @@
+"""The builder on a made-up copy of LAPIS: no rater, no painting, and what `datasets` reads of it."""
+
+import collections
+import shutil
+from pathlib import Path
+
+import datasets
+import PIL.Image
+import pytest
+
+from tests.chat_server import serving
+from tests.lapis.made import paintings, ratings, write
+from widespectrum.errors import InputError
+from widespectrum.published import load_module
+from widespectrum.publishing import load_split, read_provenance
+from widespectrum.publishing.check import problems
+
+SCRIPT = Path(__file__).resolve().parents[2] / "dataset_builders" / "lapis_subset" / "build.py"
+NAMES = [painting["file"].split("/")[1] for painting in paintings()]
+
+pytestmark = [
+    # `datasets` leaves the card open, which Python reports as a ResourceWarning.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def builder():
+    return load_module(SCRIPT)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A copy of LAPIS: ratings, lists, and the first twenty paintings."""
+    folder = tmp_path_factory.mktemp("copy") / "LAPIS"
+    for name in ("annotation", "imageset", "images"):
+        (folder / name).mkdir(parents=True)
+    write(folder / "annotation" / "LAPIS_individualratings_metaANDdemodata.csv", ratings())
+    lists = {"Train": NAMES[:100], "Val": NAMES[100:120], "Test": NAMES[120:-1]}
+    for name, listed in lists.items():
+        (folder / "imageset" / f"{name}ImageSet.txt").write_text("\n".join(listed), encoding="utf-8")
+    for name in NAMES[:20]:
+        PIL.Image.effect_noise((24, 16), 50).convert("RGB").save(folder / "images" / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(builder, root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "lapis_subset"
+    builder.build(out, lapis_root=root)
+    builder.build(out, lapis_root=root, size=120, seed=3)
+    return out
+
+
+def test_it_loads_and_may_be_published(builder, built, tmp_path):
+    assert problems(built) == []
+    subset = datasets.load_dataset(str(built), split="test", cache_dir=str(tmp_path))
+    assert subset.num_rows == 120
+    assert subset.features == builder.FEATURES["subset"]
+    splits = datasets.load_dataset(str(built), "all", cache_dir=str(tmp_path))
+    assert set(splits) == {"train", "validation", "test", "unlisted"}
+    assert all(set(table["official_split"]) == {name} for name, table in splits.items() if name != "unlisted")
+    everything = {row["file"]: row for table in splits.values() for row in table}
+    assert all(everything[row["file"]] == row for row in subset)
+    streamed = datasets.load_dataset(str(built), "subset", split="test", streaming=True)
+    assert next(iter(streamed)) == subset[0]
+
+
+def test_no_rater_is_inside(built):
+    content = b"".join(path.read_bytes() for path in built.rglob("*") if path.is_file() and path.suffix != ".md")
+    assert b"participant" not in content
+    assert b"VAIAK" not in content
+
+
+def test_the_card_counts(built):
+    card = (built / "README.md").read_text(encoding="utf-8")
+    assert "license: other\n" in card
+    assert "$" not in card
+    assert "120 paintings (" in card
+    cells = collections.Counter(row["style"] for row in load_split(built, "subset"))
+    line = next(line for line in card.splitlines() if line.startswith("| Baroque |"))
+    assert line.endswith(f"| {cells['Baroque']} |")
+    assert "A mean of fewer than 5 raters" in card
+
+
+def test_paintings_come_from_the_users_own_copy(builder, root, tmp_path, capsys):
+    made = builder.build(tmp_path / "out", lapis_root=root, with_images=True)
+    rows = [row for table in made.values() for row in table]
+    assert {row["file"] for row in rows if row["image"] is not None} <= set(NAMES[:20])
+    missing = [row["file"] for row in rows if row["image_status"] == "is missing"]
+    listed = (tmp_path / "out/all/missing_images.csv").read_text(encoding="utf-8").splitlines()
+    assert listed == ["file,problem", *(f"{name},is missing" for name in sorted(missing))]
+    assert f"{len(missing)} paintings are missing or damaged, listed in " in capsys.readouterr().out
+    assert [problem.code for problem in problems(tmp_path / "out")] == ["rights-unclear"]
+    streamed = datasets.load_dataset(str(tmp_path / "out"), "all", split="train", streaming=True)
+    first = next(row for row in streamed if row["image_status"] == "ok")
+    assert first["image"].size == (24, 16)
+    builder.build(tmp_path / "out", lapis_root=root)
+    assert problems(tmp_path / "out") == []
+    assert not (tmp_path / "out/all/missing_images.csv").exists()
+
+
+def test_captions_are_asked_for_once(builder, root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    with serving([{"caption": "A field of gray grain fills the canvas."}]) as server:
+        for _ in range(2):
+            made = builder.build(tmp_path / "out", lapis_root=root, size=150, captioner=server.endpoint)
+        rows = list(made["test"])
+        captioned = [row for row in rows if row["caption"] is not None]
+        assert len(server.requests) == len(captioned) > 0
+        assert {row["file"] for row in captioned} <= set(NAMES[:20])
+        assert {row["caption_problem"] for row in rows if row["caption"] is None} == {"no image: is missing"}
+    assert f"{len(captioned)} captions; {150 - len(captioned)} paintings have none" in capsys.readouterr().out
+    assert read_provenance(tmp_path / "out" / "subset").options["captioner"].startswith("openai:org/tiny@")
+
+
+def test_without_lists_everything_is_test(builder, root, tmp_path):
+    bare = shutil.copytree(root, tmp_path / "bare")
+    shutil.rmtree(bare / "imageset")
+    made = builder.build(tmp_path / "out", lapis_root=bare)
+    assert set(made) == {"test"}
+    assert set(made["test"]["official_split"]) == {None}
+
+
+def test_what_is_missing_is_said(builder, root, tmp_path):
+    with pytest.raises(InputError, match="give your copy of LAPIS with --lapis-root DIR"):
+        builder.build(tmp_path / "out")
+    table = root / "annotation" / "LAPIS_individualratings_metaANDdemodata.csv"
+    with pytest.raises(InputError, match="give your copy of LAPIS with --lapis-root DIR"):
+        builder.build(tmp_path / "out", annotations=table, with_images=True)
+    with pytest.raises(InputError, match=r"there is no such file; expected the annotation file of LAPIS"):
+        builder.build(tmp_path / "out", lapis_root=tmp_path)
+    with pytest.raises(InputError, match="must be from 1 to "):
+        builder.build(tmp_path / "out", annotations=table, size=10_000)
+    assert not (tmp_path / "out").exists()
