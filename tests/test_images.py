@@ -73,15 +73,28 @@ def test_what_cannot_be_decoded(content):
         decode(content, "image x")
 
 
-def test_only_png_is_decoded(monkeypatch):
+def saved(image, kind):
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_other_formats_are_not_decoded(monkeypatch):
     """Pillow would hand EPS to Ghostscript."""
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("Ghostscript was started"))
-    jpeg = io.BytesIO()
-    picture(1).save(jpeg, "JPEG")
-    for content in (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n", jpeg.getvalue()):
-        assert PIL.Image.open(io.BytesIO(content)).format in ("EPS", "JPEG")
-        with pytest.raises(RunFolderError, match="image x cannot be decoded: expected a PNG image, got other bytes"):
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n"
+    for content in (eps, saved(picture(1), "BMP")):
+        assert PIL.Image.open(io.BytesIO(content)).format in ("EPS", "BMP")
+        with pytest.raises(RunFolderError, match="image x cannot be decoded: expected PNG, JPEG, WEBP, got other"):
             decode(content, "image x")
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("JPEG", "CMYK"), ("JPEG", "L"), ("WEBP", "RGBA")])
+def test_imported_images_become_rgb(kind, mode):
+    content = saved(picture(1).convert(mode), kind)
+    image = decode(content, "image x")
+    assert image.mode == "RGB"
+    assert image.size == picture(1).size
 
 
 def test_no_flipped_bit_gets_another_error():

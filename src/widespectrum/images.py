@@ -15,9 +15,11 @@ from PIL.Image import Image
 
 from . import store
 from .errors import RunFolderError
+from .prompts.images import to_rgb
 
 __all__ = ["ImageReader", "decode", "encode"]
 
+FORMATS = ("PNG", "JPEG", "WEBP")
 _GROUPS_IN_MEMORY = 4
 _TOO_LARGE = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)
 
@@ -31,19 +33,22 @@ def encode(image: Image) -> tuple[str, bytes]:
 
 
 def decode(content: bytes, where: str) -> Image:
-    """The PNG image in `content`; `where` names it in errors. Images beyond Pillow's pixel limit are refused."""
+    """The image in `content`; `where` names it in errors. Images beyond Pillow's pixel limit are refused.
+
+    Runs of this package hold PNG, which keeps its mode; imported ones may hold JPEG and WebP, which become RGB.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
             # Other decoders are kept away from bytes of unknown origin: some of them start programs.
-            image = PIL.Image.open(io.BytesIO(content), formats=("PNG",))
+            image = PIL.Image.open(io.BytesIO(content), formats=FORMATS)
             image.load()
     except PIL.UnidentifiedImageError:
-        raise RunFolderError(f"{where} cannot be decoded: expected a PNG image, got other bytes") from None
+        raise RunFolderError(f"{where} cannot be decoded: expected {', '.join(FORMATS)}, got other bytes") from None
     # Pillow raises SyntaxError and ValueError for some damaged files.
     except (OSError, SyntaxError, ValueError, *_TOO_LARGE) as error:
         raise RunFolderError(f"{where} cannot be decoded: {error}") from error
-    return image
+    return image if image.format == "PNG" else to_rgb(image)
 
 
 class ImageReader:
