@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import __version__
+from . import __version__, cli_build, cli_import, cli_publish
 from .cli_power import power
-from .errors import InputError, ModelError, RunFolderError, WideSpectrumError
+from .errors import HubError, InputError, ModelError, RunFolderError, WideSpectrumError
 
 if TYPE_CHECKING:
     from .config import ModelChoice, RunConfig
@@ -47,7 +47,7 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except WideSpectrumError as error:
             typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1 if isinstance(error, ModelError) else 2) from error
+            raise typer.Exit(1 if isinstance(error, HubError | ModelError) else 2) from error
         except OSError as error:
             if error.errno not in _DISK_ERRORS:
                 raise
@@ -361,19 +361,9 @@ def models() -> None:
     _say(tables.model_list())
 
 
-@app.command()
-def build(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset, such as wide_spectrum_prompts.")],
-    out: Annotated[Path, typer.Option("--out", help="The folder to write: Parquet files and a card.")],
-) -> None:
-    """Build a dataset as it goes to the Hub.
-
-    Example: widespectrum build wide_spectrum_prompts --out build/prompts
-    """
-    from .published import load_module, published_path
-
-    made = load_module(published_path("dataset_builders", name) / "build.py").build(out)
-    _say(f"{name}: {', '.join(f'{split} {table.num_rows} rows' for split, table in made.items())} in {out}")
+app.command(context_settings=cli_build.SETTINGS)(cli_build.build)
+app.command()(cli_publish.publish)
+app.command("import-dataset")(cli_import.import_dataset)
 
 
 @app.command("import-scores")

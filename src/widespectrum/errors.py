@@ -5,7 +5,8 @@
     │   ├── UnknownNameError   a name that is in no table; the message lists the nearest ones
     │   └── MissingExtraError  the name is known, its packages are not installed
     ├── RunFolderError         a run folder is damaged, locked, or belongs to another run (exit code 2)
-    └── ModelError             a generator, reward model or judge failed; retried on the next run (exit code 1)
+    ├── ModelError             a generator, reward model or judge failed; retried on the next run (exit code 1)
+    └── HubError               the Hub, or the way to it, failed in a manner that passes (exit code 1)
 
 Every message says what was expected, what came, and what to do.
 """
@@ -13,6 +14,7 @@ Every message says what was expected, what came, and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "HubError",
     "InputError",
     "MissingExtraError",
     "ModelError",
@@ -44,3 +46,7 @@ class RunFolderError(WideSpectrumError):
 
 class ModelError(WideSpectrumError):
     """A generator, reward model or judge that failed on a batch; nothing of the batch is stored."""
+
+
+class HubError(WideSpectrumError):
+    """The Hub, or the way to it, failed in a manner that passes: running the same command again is enough."""

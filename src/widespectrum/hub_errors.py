@@ -1,0 +1,112 @@
+"""What the Hub and the way to it can answer, as one sentence each, and what is worth another attempt."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RevisionNotFoundError,
+)
+
+from .errors import HubError, InputError, WideSpectrumError
+
+__all__ = ["explain", "waiting_time"]
+
+# httpx or httpx2, whichever this version of huggingface_hub is built on
+_HTTP_ERROR: type[Exception] = next(base for base in HfHubHTTPError.__bases__ if base is not OSError)
+
+# what Xet, by which huggingface_hub sends large files, raises
+_CONNECTION = (ConnectionError, TimeoutError)
+
+_LIMIT = re.compile(r"r\s*=\s*(?P<left>\d+)\s*;\s*t\s*=\s*(?P<seconds>\d+)")
+
+LONGEST_WAIT = 300
+"""Seconds; the Hub counts requests in windows of five minutes."""
+
+_REFUSALS = ("Invalid metadata in README.md", "LFS batch API returned errors")
+"""How the errors begin by which huggingface_hub passes on a refusal without its status."""
+
+_AGAIN = "the same command goes on where it stopped"
+
+
+def _is_offline(error: BaseException) -> bool:
+    return isinstance(error, OfflineModeIsEnabled)
+
+
+def _origin(error: BaseException) -> BaseException:
+    """What lies behind the errors in which huggingface_hub wraps a failed upload."""
+    while not isinstance(error, _HTTP_ERROR) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _retry_after(response: Any) -> float | None:
+    """The seconds for which the Hub asks to be left alone."""
+    limit = _LIMIT.search(str(response.headers.get("RateLimit", "")))
+    text = str(response.headers.get("Retry-After", "")).strip()
+    if limit is not None and limit["left"] == "0":
+        return float(limit["seconds"])
+    return float(text) if text.isdigit() else None
+
+
+def waiting_time(error: BaseException) -> float | None:
+    """The least number of seconds after which another attempt makes sense; None where it makes none."""
+    error = _origin(error)
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        if status not in (408, 429) and status < 500:
+            return None
+        seconds = _retry_after(error.response) or 0.0
+        return seconds if seconds <= LONGEST_WAIT else None
+    passes = isinstance(error, (_HTTP_ERROR, json.JSONDecodeError, *_CONNECTION)) and not _is_offline(error)
+    return 0.0 if passes else None
+
+
+def explain(error: BaseException, what: str) -> WideSpectrumError | None:
+    """The sentence for an error on the way to `what` (a repository); None where it has nothing to do with the Hub."""
+    if isinstance(error, WideSpectrumError):
+        return error
+    if isinstance(error, ValueError) and str(error).startswith(_REFUSALS):
+        return InputError(f"{what}: the Hub refuses what was sent: {_one_line(str(error))}")
+    origin = _origin(error)
+    if _is_offline(origin):
+        return InputError(f"{what}: HF_HUB_OFFLINE is set, so nothing may reach the Hub: unset it")
+    if isinstance(origin, HfHubHTTPError):
+        return _explain_status(origin, what)
+    if isinstance(origin, (_HTTP_ERROR, *_CONNECTION)):
+        return HubError(f"{what}: the connection failed ({type(origin).__name__}): check the network; {_AGAIN}.")
+    if isinstance(origin, json.JSONDecodeError):
+        return HubError(f"{what}: what answers in place of the Hub is not the Hub: check HF_ENDPOINT; {_AGAIN}.")
+    if isinstance(origin, HFValidationError):
+        return InputError(f"{what} is no name on the Hub: expected ORG/NAME of letters, digits, '-', '_' and '.'")
+    return None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _explain_status(error: HfHubHTTPError, what: str) -> WideSpectrumError:
+    status = error.response.status_code
+    said = _one_line(error.server_message or "")
+    reason = f"({status}{f': {said}' if said else ''})"
+    if status in (408, 429) or status >= 500:
+        wait = _retry_after(error.response)
+        busy = "asks to be left alone" if status == 429 else "has a fault of its own"
+        after = f", after {wait:g} s" if wait else ""
+        return HubError(f"{what}: the Hub {busy} {reason}: {_AGAIN}{after}.")
+    if isinstance(error, RevisionNotFoundError):
+        return InputError(f"{what}: there is no such revision {reason}: check its name")
+    sentences = {
+        401: f"the Hub does not know the token {reason}: check HF_TOKEN, or run `hf auth login` again",
+        403: f"the token may not write there {reason}: take one with write access, or propose the change with --pr",
+        404: f"there is no such repository for this token {reason}: check its name and what the token may see",
+        409: f"something else is in the way there {reason}: see what a dry run says (--dry-run), and run it again",
+        412: f"someone else has changed it meanwhile {reason}: look at it with --dry-run, and run it again",
+    }
+    return InputError(f"{what}: {sentences.get(status, f'the Hub refuses what was sent {reason}')}")

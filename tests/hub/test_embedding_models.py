@@ -1,0 +1,65 @@
+"""An image-text model of the Hub is taken at one commit, and that commit is written down."""
+
+from __future__ import annotations
+
+import huggingface_hub
+import pytest
+import torch
+import transformers
+
+from widespectrum.ava.embedding import embed_texts, load_model
+from widespectrum.errors import InputError
+
+# huggingface_hub calls httpx2 so itself.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+REPO = "acme/tiny-clip"
+
+
+@pytest.fixture
+def pushed(here, tmp_path):
+    """The commit of a tiny model on the Hub; beside its weights lies a pickle that nobody should fetch."""
+    folder = tmp_path / "model"
+    tower = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.CLIPConfig(
+        text_config={**tower, "vocab_size": 6, "max_position_embeddings": 8, "bos_token_id": 0, "eos_token_id": 1},
+        vision_config={**tower, "image_size": 32, "patch_size": 8},
+        projection_dim=12,
+    )
+    torch.manual_seed(0)
+    transformers.CLIPModel(config).save_pretrained(folder)
+    transformers.CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32).save_pretrained(folder)
+    vocabulary = ["<|startoftext|>", "<|endoftext|>", "a</w>", "a", "b</w>", "b"]
+    tokenizer = transformers.CLIPTokenizer(vocab={token: n for n, token in enumerate(vocabulary)}, merges=[])
+    tokenizer.save_pretrained(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    here.create_repo(REPO)
+    return here.upload_folder(repo_id=REPO, folder_path=folder).oid
+
+
+def test_a_name_is_resolved_to_its_commit(pushed, here, hub, tmp_path, monkeypatch):
+    named, tagged = load_model(f"transformers:{REPO}", device="cpu"), load_model(f"transformers:{REPO}@main")
+    assert named.spec.revision == tagged.spec.revision == pushed
+    assert str(named.spec).startswith(f"transformers:{REPO}@{pushed}?dtype=")
+    found = embed_texts(named, ["a b", "b"])
+
+    here.upload_file(repo_id=REPO, path_or_fileobj=b"news", path_in_repo="README.md")
+    assert load_model(f"transformers:{REPO}").spec.revision != pushed
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    offline = load_model(f"transformers:{REPO}@{pushed}", device="cpu")
+    assert (embed_texts(offline, ["a b", "b"]) == found).all()
+    with pytest.raises(InputError, match=r"could not be had from the Hub .*offline mode is enabled.* 40 hexadecimal"):
+        load_model(f"transformers:{REPO}")
+    assert hub.count("GET", "pytorch_model.bin") == 0
+
+
+@pytest.mark.parametrize("name", [f"{REPO}@no-such-branch", "acme/absent", f"{REPO}@{'0' * 40}"])
+def test_what_is_not_on_the_hub(name, pushed):
+    with pytest.raises(InputError, match=rf"'{name}' is no folder here and could not be had from the Hub \(404"):
+        load_model(f"transformers:{name}")
+
+
+def test_a_hub_that_is_down(pushed, hub):
+    hub.fail("GET", "/api/models/", "cut", times=9)
+    with pytest.raises(InputError, match=rf"'{REPO}' is no folder here and could not be had from the Hub \("):
+        load_model(f"transformers:{REPO}")
