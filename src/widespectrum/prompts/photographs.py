@@ -20,7 +20,7 @@ from .images import open_photograph
 from .prompt_set import PromptSet
 from .tables import is_one_line, read_table
 
-__all__ = ["photograph_prompts", "shipped_photograph"]
+__all__ = ["photograph_prompts", "photographs_in", "shipped_photograph", "with_effect"]
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -68,7 +68,7 @@ def _shipped() -> Iterator[tuple[str, Path, list[tuple[Prompt, Prompt]]]]:
         yield name, shipped_photograph(entry["package"], entry["file"]), pairs
 
 
-def _photographs_in(folder: Path) -> list[Path]:
+def photographs_in(folder: Path) -> list[Path]:
     """The photographs directly in `folder`, by name; hidden files and other suffixes are left alone."""
     # Not `resolve`: a link keeps the name that the user gave.
     place = folder.absolute()
@@ -114,7 +114,7 @@ def _caption_from_name(path: Path) -> str:
     return unicodedata.normalize("NFC", caption)
 
 
-def _with_effect(caption: str, sentence: str) -> str:
+def with_effect(caption: str, sentence: str) -> str:
     """`a red bus` → `A red bus. <sentence>`."""
     start = caption[0].upper() + caption[1:]
     return f"{start} {sentence}" if start.endswith((".", "!", "?")) else f"{start}. {sentence}"
@@ -124,14 +124,14 @@ def _pairs_from_templates(name: str, caption: str, index: int) -> list[tuple[Pro
     """One pair per dimension; `index` rotates the effects over the photographs."""
     templates: Mapping[str, list[str]] = _data("templates.json")
     return [
-        _pair(name, (dimension,), caption, _with_effect(caption, sentences[index % len(sentences)]))
+        _pair(name, (dimension,), caption, with_effect(caption, sentences[index % len(sentences)]))
         for dimension, sentences in templates.items()
     ]
 
 
 def _own(folder: Path, table: Path | None) -> Iterator[tuple[str, Path, list[tuple[Prompt, Prompt]]]]:
     # File systems may hand out decomposed names; captions and ids are NFC.
-    paths = {unicodedata.normalize("NFC", path.name): path for path in _photographs_in(folder)}
+    paths = {unicodedata.normalize("NFC", path.name): path for path in photographs_in(folder)}
     captions = _captions(table, set(paths)) if table else {}
     bar = tqdm(paths.items(), desc="read photographs", delay=2, leave=False, dynamic_ncols=True)
     for index, (name, path) in enumerate(bar):
