@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from widespectrum import __version__, cli, runs, stages, store
 from widespectrum.cli import app
 from widespectrum.config import parse_run_file
-from widespectrum.errors import ModelError, WideSpectrumError
+from widespectrum.errors import HubError, ModelError, WideSpectrumError
 from widespectrum.importers import CELLS, REWARD_MODELS
 
 VERBS = [command.name or command.callback.__name__ for command in app.registered_commands]
@@ -225,8 +225,8 @@ def test_a_folder_that_another_process_holds(workplace, run_copy, run_file):
 
 def test_a_disk_that_refuses(workplace, run_file, monkeypatch):
     (workplace / "file").touch()
-    message = refused(workplace, "build", "wide_spectrum_prompts", "--out", "file")
-    assert message == "file/photographs: Not a directory: check the path, its permissions and the space left"
+    message = refused(workplace, "build", "wide_spectrum_prompts", "--config", "emotion", "--out", "file")
+    assert message == "file/emotion: Not a directory: check the path, its permissions and the space left"
 
     def write_file(path, content):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -239,9 +239,9 @@ def test_a_disk_that_refuses(workplace, run_file, monkeypatch):
 
 def test_a_dataset_that_is_not_there(workplace):
     for name in ("prompts", "", "..", "."):
-        assert refused(workplace, "build", name, "--out", "out") == (
-            f"unknown name {name!r} in dataset_builders; expected one of wide_spectrum_prompts"
-        )
+        message = refused(workplace, "build", name, "--out", "out")
+        assert message.startswith(f"unknown dataset {name!r}: ")
+        assert message.endswith("`widespectrum build --help` lists every name")
 
 
 COLUMNS = ["model_tag", "prompt_index", *(f"{prefix}_{cell}" for prefix in REWARD_MODELS for cell in CELLS)]
@@ -291,7 +291,7 @@ def test_exit_codes(monkeypatch, kind):
 
     monkeypatch.setattr(cli, "_target", fail)
     result = invoke("run", "x")
-    assert (result.exit_code, result.stderr) == (1 if kind is ModelError else 2, "error: expected a, got b: do c\n")
+    assert (result.exit_code, result.stderr) == (1 if kind in (HubError, ModelError) else 2, "error: expected a, got b: do c\n")
 
 
 def test_what_failed_is_named_and_everything_else_kept(workplace, run_file, monkeypatch):

@@ -15,11 +15,16 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("functional",),
     ("errors", "types"),
-    ("config", "images", "prompts", "protocols", "published", "registry", "store", "vendor"),
+    (
+        *("_compat", "attach", "chat", "config", "hub", "hub_errors", "hub_plan", "images", "prompts", "protocols"),
+        *("published", "publishing", "registry", "store", "vendor"),
+    ),
     ("engine", "generators", "judges", "rewards"),
     ("columns", "comparisons", "doses", "importers", "outcomes", "pipeline", "results", "runs"),
-    ("power", "report", "stages", "tables"),
-    ("__main__", "cli", "cli_power"),
+    ("authors", "ava", "controlled", "lapis", "photo_prompts", "power", "report", "run_datasets", "stages", "tables"),
+    ("emotion_edits", "prompt_cards"),
+    ("picture_configs",),
+    ("__main__", "cli", "cli_build", "cli_import", "cli_power", "cli_publish"),
 )
 """Modules and sub-packages of widespectrum; one may import its own layer and those above it in this table."""
 

@@ -48,15 +48,29 @@ from widespectrum.published import load_module, published_path
 result = evaluate.load(metric_path("reward_bias")).compute(r_io_po=[4], r_io_pa=[3], r_ia_po=[1], r_ia_pa=[4])
 out = Path({str(tmp_path)!r})
 builder = load_module(published_path("dataset_builders", "wide_spectrum_prompts") / "build.py")
-made = builder.build(out / "prompts")
+made = builder.build(out / "prompts", config=["emotion"])
 load_module(published_path("leaderboard") / "rank.py").rank([], out=out / "ranking")
-print(result["both_ways_accuracy"], made["test"].num_rows)
+print(result["both_ways_accuracy"], made.num_rows)
 """
-    assert python(unpacked, code).splitlines()[-1] == "1.0 182"
+    assert python(unpacked, code).splitlines()[-1] == "1.0 {'test': 180, 'reverse': 150}"
     assert (tmp_path / "ranking" / "ranking.md").is_file()
+    assert sorted(path.name for path in (tmp_path / "prompts").iterdir()) == ["README.md", "croissant.json", "emotion"]
+
+
+def files_of(root):
+    """The files of a folder, without what Python and editors leave behind."""
+    found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    return {path for path in found if "__pycache__" not in path.parts and not path.name.startswith(".")}
 
 
 def test_data_files_are_there(unpacked):
-    package = unpacked / "widespectrum"
-    for name in ("py.typed", "demo.toml", "prompts/photographs.json", "prompts/templates.json"):
-        assert (package / name).is_file(), name
+    source = files_of(ROOT / "src" / "widespectrum")
+    data = {path.as_posix() for path in source if path.suffix != ".py"}
+    assert {"py.typed", "demo.toml", "prompts/photographs.json", "prompts/stop_words.txt", "ava/queries.json"} <= data
+    packed = files_of(unpacked / "widespectrum")
+    assert source == {path for path in packed if path.parts[0] != "_published"}
+
+
+@pytest.mark.parametrize("folder", ["cards", "dataset_builders", "leaderboard", "metrics"])
+def test_published_folders_are_whole(unpacked, folder):
+    assert files_of(unpacked / "widespectrum" / "_published" / folder) == files_of(ROOT / folder)
