@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .attach import attach_images
     from .errors import InputError, MissingExtraError, ModelError, RunFolderError, UnknownNameError, WideSpectrumError
     from .functional import anti_aesthetic_adherence, reward_bias
     from .generators import load_generator
@@ -41,6 +42,7 @@ __all__ = [
     "Verdict",
     "WideSpectrumError",
     "anti_aesthetic_adherence",
+    "attach_images",
     "load_generator",
     "load_judge",
     "load_prompt_set",
@@ -55,6 +57,7 @@ _MODULES = (
     "published",
     "protocols",
     "functional",
+    "attach",
     "prompts",
     "generators",
     "rewards",
