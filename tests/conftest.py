@@ -80,6 +80,19 @@ def tiny_run(tmp_path_factory, run_text):
     return folder
 
 
+@pytest.fixture(scope="session")
+def finished_run(tiny_run, tmp_path_factory):
+    """`tiny_run`, evaluated and finished. Not to be changed."""
+    from widespectrum import runs
+    from widespectrum.config import read_run_file
+    from widespectrum.results import evaluate
+
+    run = shutil.copytree(tiny_run, tmp_path_factory.mktemp("finished") / "run")
+    evaluate(run, read_run_file(run))
+    runs.finish(run)
+    return run
+
+
 @pytest.fixture
 def run_copy(tiny_run, tmp_path):
     """A copy of `tiny_run` to change."""

@@ -11,12 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from widespectrum import runs, stages, store
-from widespectrum.config import parse_run_file, read_run_file
+from widespectrum.config import parse_run_file
 from widespectrum.errors import InputError, RunFolderError
 from widespectrum.published import load_module
 from widespectrum.publishing import read_provenance
 from widespectrum.publishing.check import problems
-from widespectrum.results import evaluate
 from widespectrum.run_datasets import RunOptions, pack_run
 
 BUILDERS = Path(__file__).resolve().parents[1] / "dataset_builders"
@@ -42,18 +41,9 @@ def image_pairs():
     return load_module(BUILDERS / "image_pairs" / "build.py")
 
 
-@pytest.fixture(scope="module")
-def finished(tiny_run, tmp_path_factory):
-    """A finished, evaluated run on photographs of the user."""
-    run = shutil.copytree(tiny_run, tmp_path_factory.mktemp("finished") / "run")
-    evaluate(run, read_run_file(run))
-    runs.finish(run)
-    return run
-
-
 @pytest.fixture
-def run(finished, tmp_path):
-    return shutil.copytree(finished, tmp_path / "run")
+def run(finished_run, tmp_path):
+    return shutil.copytree(finished_run, tmp_path / "run")
 
 
 @pytest.fixture(scope="module")
@@ -70,43 +60,45 @@ def shipped(tmp_path_factory):
     return folder
 
 
-def test_parts_are_the_files_of_the_run(finished, tmp_path):
+def test_parts_are_the_files_of_the_run(finished_run, tmp_path):
     out = tmp_path / "out"
-    packed = pack_run(finished, out, TABLES, RunOptions(rights="mine"))
-    assert packed.absent == [table for table in TABLES if not (finished / table).is_dir()]
+    packed = pack_run(finished_run, out, TABLES, RunOptions(rights="mine"))
+    assert packed.absent == [table for table in TABLES if not (finished_run / table).is_dir()]
     for table in packed.rows:
-        parts = sorted((finished / table).glob("*.parquet"))
+        parts = sorted((finished_run / table).glob("*.parquet"))
         made = sorted((out / table).glob("*.parquet"))
         assert [path.name for path in made] == [
             f"test-{number:05d}-of-{len(parts):05d}.parquet" for number in range(len(parts))
         ]
         assert all(one.samefile(other) for one, other in zip(parts, made, strict=True))
-        assert packed.rows[table] == store.read(finished, table).num_rows
-    assert (out / "results" / "evaluation.json").read_bytes() == (finished / "results" / "evaluation.json").read_bytes()
+        assert packed.rows[table] == store.read(finished_run, table).num_rows
+    assert (out / "results" / "evaluation.json").read_bytes() == (
+        finished_run / "results" / "evaluation.json"
+    ).read_bytes()
 
 
-def test_another_disk_gets_copies(finished, tmp_path, monkeypatch):
+def test_another_disk_gets_copies(finished_run, tmp_path, monkeypatch):
     def no_link(*arguments):
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", no_link)
-    pack_run(finished, tmp_path / "out", ("images",), RunOptions(rights="mine"))
+    pack_run(finished_run, tmp_path / "out", ("images",), RunOptions(rights="mine"))
     for part, made in zip(
-        store.parts(finished, "images"), sorted((tmp_path / "out/images").glob("*.parquet")), strict=True
+        store.parts(finished_run, "images"), sorted((tmp_path / "out/images").glob("*.parquet")), strict=True
     ):
         assert not part.samefile(made)
         assert part.read_bytes() == made.read_bytes()
 
 
-def test_it_loads_without_this_package(finished, tmp_path, image_pairs):
+def test_it_loads_without_this_package(finished_run, tmp_path, image_pairs):
     out = tmp_path / "out"
-    said = image_pairs.build(out, run=finished, rights="taken by me", license="cc-by-4.0")
+    said = image_pairs.build(out, run=finished_run, rights="taken by me", license="cc-by-4.0")
     assert said.startswith("prompts ")
     assert problems(out) == []
     for config in ("prompts", "images", "scores", "verdicts", "results"):
         loaded = datasets.load_dataset(str(out), config, split="test", cache_dir=str(tmp_path / "cache"))
         assert loaded.features == image_pairs.FEATURES[config]
-        assert loaded.num_rows == store.read(finished, config).num_rows
+        assert loaded.num_rows == store.read(finished_run, config).num_rows
     streamed = datasets.load_dataset(str(out), "images", split="test", streaming=True)
     first = next(row for row in streamed if row["status"] == "ok")
     assert first["image"].size == (first["width"], first["height"])
@@ -117,10 +109,10 @@ def test_it_loads_without_this_package(finished, tmp_path, image_pairs):
     assert "**verdicts**: answers of judges" in card
 
 
-def test_scores_carry_no_image(finished, tmp_path):
+def test_scores_carry_no_image(finished_run, tmp_path):
     builder = load_module(BUILDERS / "scores" / "build.py")
     out = tmp_path / "out"
-    builder.build(out, run=finished, license="cc0-1.0")
+    builder.build(out, run=finished_run, license="cc0-1.0")
     assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["results", "scores"]
     assert problems(out) == []
     loaded = datasets.load_dataset(str(out), "scores", split="test", cache_dir=str(tmp_path / "cache"))
@@ -128,9 +120,9 @@ def test_scores_carry_no_image(finished, tmp_path):
     assert "license: cc0-1.0" in (out / "README.md").read_text(encoding="utf-8")
 
 
-def test_what_only_the_user_can_know_is_left_open(finished, tmp_path, image_pairs):
+def test_what_only_the_user_can_know_is_left_open(finished_run, tmp_path, image_pairs):
     out = tmp_path / "out"
-    image_pairs.build(out, run=finished)
+    image_pairs.build(out, run=finished_run)
     found = {(problem.code, problem.where) for problem in problems(out)}
     assert ("license-missing", "scores/provenance.json") in found
     assert ("rights-unclear", "images/provenance.json") in found
@@ -139,7 +131,7 @@ def test_what_only_the_user_can_know_is_left_open(finished, tmp_path, image_pair
     assert set(made.models) == {"identity[size=48]", "photo-effects[size=48,strength=3]"}
     assert set(read_provenance(out / "scores").models) > set(made.models)
     with pytest.raises(InputError, match="the rights of every image are unclear: state them with --rights"):
-        pack_run(finished, out, TABLES, RunOptions(leave_out_unclear=True))
+        pack_run(finished_run, out, TABLES, RunOptions(leave_out_unclear=True))
 
 
 def test_images_of_unclear_rights_are_left_out_and_listed(shipped, tmp_path, image_pairs):

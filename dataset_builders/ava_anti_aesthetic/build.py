@@ -94,7 +94,7 @@ def select(
         recorded=recorded,
         share=share,
         family=thresholds,
-        cap=CAP if cap is None and like_authors is None else cap,
+        cap=CAP if cap is None and like_authors is None and recorded is None else cap,
     )
     source = query_embeddings or (partial(load_model, model, dtype=dtype) if model else None)
     return steps.select_photographs(work or out / ".work", wanted, embeddings, source)

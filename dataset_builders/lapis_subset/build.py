@@ -44,14 +44,7 @@ REASON = (
     "belong to their painters and owners and are not part of this dataset"
 )
 RIGHTS = {"paintings of LAPIS (WikiArt)": "unclear: they belong to their painters and owners"}
-_OF_CARD = [
-    "style",
-    "genre",
-    "official_split",
-    "n",
-    "mean",
-    *(f"{trait}_{of}" for trait in ("age",) for of in ("n", "means")),
-]
+_OF_CARD = ["style", "genre", "official_split", "n", "mean", "age_means"]
 
 Rows = list[dict[str, Any]]
 

@@ -157,7 +157,9 @@ def _split(options: Options, config: str, rows: list[Row], source: Source) -> Ma
         "test": [row for row in rows if not row["problems"]],
         "rejected": [row for row in rows if row["problems"]],
     }
-    asked = {"rewriter": options.rewriter, "seed": options.seed, **prompt_cards.vocabularies(encoders)}
+    # Where the user's server is concerns nobody.
+    rewriter = options.rewriter.rpartition("@")[0] or options.rewriter
+    asked = {"rewriter": rewriter, "seed": options.seed, **prompt_cards.vocabularies(encoders)}
     tables = {split: _table(config, listed) for split, listed in splits.items() if listed}
     if "test" not in tables:
         raise InputError(f"no prompt passed the rule check; the first problem: {rows[0]['problems'][0]}")

@@ -17,6 +17,10 @@ SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 """Of the command `build` itself: what follows the name belongs to the builder."""
 
 
+_STOPPED = 130
+"""The exit code after Ctrl-C."""
+
+
 def _names() -> list[str]:
     folder = published_path("dataset_builders")
     return sorted(path.parent.name for path in folder.glob("*/build.py"))
@@ -71,8 +75,10 @@ def build(
         verb = "build"
     made = _run(f"widespectrum build {name}" + ("" if verb == "build" else f" {verb}"), verbs[verb], arguments)
     if isinstance(made, int) and made:
+        if made == _STOPPED:
+            typer.echo("Stopped. What is finished is kept; the same command goes on.", err=True)
         raise typer.Exit(made)
     if len(verbs) > 1 and {"-h", "--help"} & set(arguments) and verb == "build":
-        typer.echo("\nSteps:\n" + "\n".join(f"  {each:12} {_first_line(verbs[each])}" for each in verbs))
+        typer.echo("\nSteps:\n" + "\n".join(f"  {each:14} {_first_line(verbs[each])}" for each in verbs))
     elif made is not None and not isinstance(made, int):
         typer.echo(f"{name}: {_summary(made)}")

@@ -40,6 +40,8 @@ def _folder(name: str, kind: Kind, given: Path | None) -> Path:
         folder = Path("build") / name
     else:
         folder = published_path("leaderboard") if kind == "leaderboard" else published_path("metrics", name)
+    if given is not None and not folder.is_dir():
+        raise InputError(f"--from: expected a folder to publish, and there is none at {folder}")
     if not (folder / "README.md").is_file():
         build = f": build it first (widespectrum build {name} --out {folder})" if kind == "dataset" else ""
         raise InputError(f"--from: {folder} holds no README.md to publish{build}")
@@ -111,6 +113,10 @@ def publish(
     if kind == "metric":
         _check_metric(name, chosen, repo)
     _check(chosen, repo_type)
+    if kind == "dataset":
+        from .publishing.croissant import write_croissant
+
+        write_croissant(chosen, name, repo, version)
 
     from .hub import Target, publish_folder
 

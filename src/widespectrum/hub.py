@@ -352,9 +352,14 @@ def resolve_revision(repo_id: str, repo_type: str, revision: str | None = None) 
 
 
 def download_snapshot(
-    repo_id: str, repo_type: str, revision: str | None = None, *, patterns: Sequence[str] | None = None
+    repo_id: str,
+    repo_type: str,
+    revision: str | None = None,
+    *,
+    patterns: Sequence[str] | None = None,
+    but_not: Sequence[str] = (),
 ) -> Path:
-    """Download a repository (or the files that match `patterns`) into the cache; the folder.
+    """Download a repository (or the files that match `patterns`, and none of `but_not`) into the cache; the folder.
 
     What is there is not loaded again, and a download that was cut short goes on.
     """
@@ -365,5 +370,6 @@ def download_snapshot(
                 repo_type=repo_type,
                 revision=revision,
                 allow_patterns=list(patterns) if patterns is not None else None,
+                ignore_patterns=list(but_not) or None,
             )
         )

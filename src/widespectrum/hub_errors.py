@@ -34,6 +34,11 @@ _REFUSALS = ("Invalid metadata in README.md", "LFS batch API returned errors")
 _AGAIN = "the same command goes on where it stopped"
 
 
+def _is_of_the_way(error: BaseException) -> bool:
+    """Whether the connection failed, and not the pipe to which progress is printed."""
+    return isinstance(error, (_HTTP_ERROR, *_CONNECTION)) and not isinstance(error, BrokenPipeError)
+
+
 def _is_offline(error: BaseException) -> bool:
     return isinstance(error, OfflineModeIsEnabled)
 
@@ -63,8 +68,8 @@ def waiting_time(error: BaseException) -> float | None:
             return None
         seconds = _retry_after(error.response) or 0.0
         return seconds if seconds <= LONGEST_WAIT else None
-    passes = isinstance(error, (_HTTP_ERROR, json.JSONDecodeError, *_CONNECTION)) and not _is_offline(error)
-    return 0.0 if passes else None
+    passes = _is_of_the_way(error) or isinstance(error, json.JSONDecodeError)
+    return 0.0 if passes and not _is_offline(error) else None
 
 
 def explain(error: BaseException, what: str) -> WideSpectrumError | None:
@@ -78,7 +83,7 @@ def explain(error: BaseException, what: str) -> WideSpectrumError | None:
         return InputError(f"{what}: HF_HUB_OFFLINE is set, so nothing may reach the Hub: unset it")
     if isinstance(origin, HfHubHTTPError):
         return _explain_status(origin, what)
-    if isinstance(origin, (_HTTP_ERROR, *_CONNECTION)):
+    if _is_of_the_way(origin):
         return HubError(f"{what}: the connection failed ({type(origin).__name__}): check the network; {_AGAIN}.")
     if isinstance(origin, json.JSONDecodeError):
         return HubError(f"{what}: what answers in place of the Hub is not the Hub: check HF_ENDPOINT; {_AGAIN}.")
@@ -102,6 +107,11 @@ def _explain_status(error: HfHubHTTPError, what: str) -> WideSpectrumError:
         return HubError(f"{what}: the Hub {busy} {reason}: {_AGAIN}{after}.")
     if isinstance(error, RevisionNotFoundError):
         return InputError(f"{what}: there is no such revision {reason}: check its name")
+    if status == 403 and error.response.url.path.endswith("/repos/create"):
+        return InputError(
+            f"{what}: the token may not create a repository there {reason}: check the name before the '/', and that "
+            "the token may write to it"
+        )
     sentences = {
         401: f"the Hub does not know the token {reason}: check HF_TOKEN, or run `hf auth login` again",
         403: f"the token may not write there {reason}: take one with write access, or propose the change with --pr",

@@ -38,7 +38,6 @@ __all__ = [
     "dropped_configs",
     "read_card",
     "select",
-    "size_text",
 ]
 
 RepoType = Literal["dataset", "space"]
@@ -62,20 +61,6 @@ _VERSION = re.compile(r"v?\d+\.\d+\.\d+(?:[-+.]?[0-9A-Za-z.-]+)?")
 
 FILES_PER_COMMIT = 50
 BYTES_PER_COMMIT = 500_000_000
-
-
-def size_text(size: int) -> str:
-    """A number of bytes to read.
-
-    >>> size_text(999), size_text(1_250_000)
-    ('999 B', '1.2 MB')
-    """
-    amount, unit = float(size), "B"
-    for larger in ("kB", "MB", "GB"):
-        if amount < 1000:
-            break
-        amount, unit = amount / 1000, larger
-    return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,14 +180,16 @@ class Plan:
         parts = [f"{counts[status]} {status}" for status in ("new", "changed", "same", "deleted") if counts[status]]
         if self.is_done:
             return ", ".join(parts)
-        size = size_text(sum(change.size for change in self.with_status("new", "changed")))
+        size = tqdm.format_sizeof(sum(change.size for change in self.with_status("new", "changed")), "B")
         commits = len(batches(self))
         return f"{', '.join(parts)}; {size} to send in {commits} commit{'s' if commits > 1 else ''}"
 
     @property
     def lines(self) -> list[str]:
         """One line per file."""
-        return [f"  {change.status:8} {size_text(change.size):>9}  {change.path}" for change in self.changes]
+        return [
+            f"  {change.status:8} {tqdm.format_sizeof(change.size, 'B'):>7}  {change.path}" for change in self.changes
+        ]
 
 
 def card_metadata(text: str, where: str) -> dict[str, Any]:
@@ -275,7 +262,7 @@ def _matches(path: str, patterns: Iterable[str]) -> bool:
 
 
 def select(folder: Path, repo_type: RepoType) -> Selection:
-    """What of `folder` is published. InputError where it has no card.
+    """What of `folder` is published. InputError where it has no card, or a link that leads out of it.
 
     Of a dataset: the card and what belongs to it at the top, and the folders of the configs that the card names. Of a
     Space: everything. Never: hidden files, caches, lock files.
@@ -294,6 +281,8 @@ def select(folder: Path, repo_type: RepoType) -> Selection:
         if _is_leftover(path.relative_to(folder).parts):
             leftovers += 1
         elif _matches(name, (*owned, *DATASET_FILES)):
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise InputError(f"{path} is a link to {path.resolve()}: remove it, or put the file itself there")
             files[name] = LocalFile(path, path.stat().st_size)
         else:
             left_out.append(name)

@@ -33,6 +33,11 @@ RightsOption = Annotated[str, typer.Option(help="Who holds the rights in the pic
 Rejected = Sequence[Mapping[str, Any]]
 
 
+def _without_url(endpoint: str) -> str:
+    """`openai:<model>`: where the user's server is concerns nobody."""
+    return endpoint.rpartition("@")[0] or endpoint
+
+
 def _own_rights(pictures: str, rights: str) -> dict[str, str]:
     unclear = "unclear: nobody stated with --rights who holds the rights in them"
     return {pictures: f"clear: {rights.strip()}" if rights.strip() else unclear}
@@ -85,7 +90,7 @@ def describe_photographs(
     provenance = Provenance(
         license="cc-by-4.0",
         license_reason=f"texts by a model about the user's photographs{terms}",
-        options={"vlm": vlm, "instruction": photo_prompts.VERSION},
+        options={"vlm": _without_url(vlm), "instruction": photo_prompts.VERSION},
         image_rights=_own_rights("the photographs", rights) if with_images else {},
     )
     return _save(out, "photo", table, provenance, made.rejected)
@@ -135,7 +140,7 @@ def edit_faces(
     provenance = Provenance(
         license="cc-by-4.0",
         license_reason="texts by a model about the user's pictures; the pictures keep their own terms",
-        options={"vlm": vlm, "instruction": emotion_edits.VERSION, **asked},
+        options={"vlm": _without_url(vlm), "instruction": emotion_edits.VERSION, **asked},
         models={name: str(model.spec)},
         image_rights=_own_rights("the faces and their edits", rights),
     )

@@ -67,7 +67,7 @@ def _length_table(rows: Rows) -> str:
     for column in ["words", *(name for name in rows[0] if name.startswith("tokens_") and name != "tokens_note")]:
         counts = [row[column] for row in rows if row[column] is not None]
         encoder = column.removeprefix("tokens_")
-        spread = [min(counts), int(np.median(counts)), max(counts)] if counts else ["–"] * 3
+        spread = [min(counts), f"{np.median(counts):g}", max(counts)] if counts else ["–"] * 3
         limit = LIMITS.get(encoder)
         lost = [row[f"past_{encoder}_{limit}"] for row in rows] if limit and counts else []
         cut = [limit, sum(map(bool, lost)), sum(map(len, lost))] if lost else ["–"] * 3

@@ -120,6 +120,13 @@ def test_paintings_are_ready_for_the_metric(place, tmp_path, nested):
     assert (result["mean_reward"], result["relative_place"], result["rank"]) == (5.0, 0.5, 2)
 
 
+def test_two_columns_of_one_reward_model(place, tmp_path):
+    both = {"caption": TEXT, "hpsv3": NUMBER, "HPSv3_reward": NUMBER}
+    write(place, [{"caption": "c", "hpsv3": 1.0, "HPSv3_reward": 2.0}], both)
+    with pytest.raises(InputError, match="'hpsv3' and 'HPSv3_reward' both hold scores of hpsv3; remove one"):
+        import_dataset("lapis", str(place), tmp_path / "lapis.parquet")
+
+
 def test_critical_pairs_are_ready_for_the_metric(place, tmp_path):
     both = {"DanceFlux": NUMBER, "Flux Krea": NUMBER}
     features = {"prompt": TEXT, "DanceFlux": datasets.Image(), "Flux Krea": datasets.Image()}

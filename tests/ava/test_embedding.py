@@ -241,6 +241,25 @@ def test_a_folder_belongs_to_one_model_and_batch_size(clip, folders, files, tmp_
         embed_images(clip, files[:2], tmp_path, batch_size=2)
 
 
+def test_a_batch_that_does_not_fit_into_memory_may_be_made_smaller(clip, files, tmp_path, monkeypatch):
+    def too_large(images):
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(clip._towers.__class__, "images", property(lambda towers: too_large), raising=False)
+        with pytest.raises(ModelError, match="not enough memory: take a smaller batch size"):
+            embed_images(clip, files[:2], tmp_path, batch_size=2)
+    assert embed_images(clip, files[:2], tmp_path, batch_size=1).rows == 2
+
+
+def test_a_device_that_is_not_there(folders):
+    for device in ("cpuu", "cuda:77"):
+        with pytest.raises(
+            InputError, match=rf"the device '{device}' cannot be used here \(.*\): expected cuda or cpu"
+        ):
+            load_model(f"transformers:{folders['clip']}", device=device).load()
+
+
 def test_the_weights_are_part_of_the_spec(folders, tmp_path):
     copy = save_model(tmp_path / "clip", "clip", seed=1)
     again = save_model(tmp_path / "again" / "clip", "clip")

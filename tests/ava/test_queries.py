@@ -121,21 +121,41 @@ def test_calibration_fixes_what_the_shares_came_to(tmp_path):
 Q = {"name": "q", "text": "t", "threshold": 0.2}
 
 
+@pytest.mark.parametrize("families", [["clip"], {"clip": 3}, {"clip": {"treshold": 0.2}}])
+def test_families_that_are_wrong(tmp_path, families):
+    path = tmp_path / "queries.json"
+    path.write_text(json.dumps({"families": families, "queries": [Q]}), encoding="utf-8-sig")
+    assert query_set(path)[0].threshold == 0.2
+    with pytest.raises(InputError, match=r"queries.json, families.*: (expected a JSON object|unknown key)"):
+        query_set(path, family="clip")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{", "expected a query file in JSON"),
         ([Q], "expected a JSON object with a list of 'queries'"),
         ({"queries": []}, "expected a JSON object with a list of 'queries'"),
-        ({"queries": [{"name": "q"}]}, "query 1: expected an object with name and text"),
-        ({"queries": [{**Q, "treshold": 1}]}, "query 1: expected an object with name and text"),
+        ("[" * 100_000, "expected a query file in JSON"),
+        ({"queries": [Q], "treshold": 1}, "queries.json: unknown key 'treshold'; expected some of about, queries"),
+        ({"queries": [Q], "negatives": "watermark"}, "queries.json: negatives must be a list of texts"),
+        ({"queries": ["q"]}, "query 1: expected a JSON object, got 'q'"),
+        ({"queries": [{"name": "q"}]}, "query 1: 'text' is missing"),
+        ({"queries": [{**Q, "treshold": 1}]}, "query 1: unknown key 'treshold'; expected some of element, negatives"),
+        ({"queries": [{**Q, "share": 0.1}]}, "expected either threshold or share, got both"),
+        ({"queries": [{**Q, "negatives": "watermark"}]}, "query 1: negatives must be a list of texts, got 'watermark'"),
+        ({"queries": [{**Q, "negatives": [["n"]]}]}, "query 1: negatives must be a list of texts"),
+        ({"queries": [{**Q, "element": None}]}, "query 1: element must be a text, got None"),
         ({"queries": [{"name": "q", "text": "t"}]}, "query 'q': expected either threshold or share, got neither"),
         (
             {"queries": [{**Q, "share": 1.5, "threshold": None}]},
             "query 'q': share must be above 0 and below 1, got 1.5",
         ),
         ({"queries": [{**Q, "threshold": 39}]}, "threshold must be a cosine from -1 to 1, got 39"),
-        ({"queries": [{**Q, "threshold": "0.2"}]}, "query 1: threshold must be a number, got '0.2'"),
+        (
+            {"queries": [{**Q, "threshold": "0.2"}]},
+            r"^[^:]*queries.json, query 1: threshold must be a number, got '0.2'",
+        ),
         ({"queries": [{**Q, "negatives": ["n"]}]}, "either negative_threshold or negative_share, got neither"),
         ({"queries": [{**Q, "text": " "}]}, "must be one line that is not empty"),
         ({"queries": [Q, Q]}, "the query 'q' stands there twice"),

@@ -135,11 +135,13 @@ def test_names(write):
         ("x Abstract\n", "line 1: expected a number"),
         ("1 Abstract \n", "line 1: expected a number"),
         ("1 Abstract\n1 Action\n", "line 2: the number 1 already stands for 'Abstract'"),
+        (f"{GOOD}\n", "line 1: expected a number, one space and a name, got '1 953619 0"),
+        ("66 Zoo\n1396 100_Meters\n", "line 2: expected a number up to 66, got 1396; is this another list"),
     ],
 )
 def test_names_that_are_none(write, content, message):
     with pytest.raises(InputError, match=message):
-        read_names(write(content))
+        read_names(write(content), last=66)
 
 
 FLAGS = ["1 0 0 0 0 0 0 0 0 1 0 0 0 0", "0 " * 13 + "0"]

@@ -134,6 +134,15 @@ def test_photographs_are_attached_or_listed(root):
     assert third["image"] is None
 
 
+def test_a_stage_that_stored_nothing_takes_other_inputs(tmp_path):
+    stage = open_stage(tmp_path, "x", {"vlm": "mistyped"})
+    stage.write("unread", UNREAD.empty_table())
+    again = open_stage(tmp_path, "x", {"vlm": "right"})
+    again.append("rows", [{"n": 1}], pa.schema([("n", pa.int64())]))
+    with pytest.raises(RunFolderError, match=r'x was made with another vlm \("right", now "mistyped"\)'):
+        open_stage(tmp_path, "x", {"vlm": "mistyped"})
+
+
 def test_a_stage_goes_on_with_the_same_inputs_and_refuses_others(tmp_path):
     schema = pa.schema([("n", pa.int64())])
     stage = open_stage(tmp_path, "x", {"seed": 1, "file": ("a", "b")})
@@ -175,7 +184,7 @@ def test_embeddings_are_opened_in_place(vectors):
     ("name", "content", "message"),
     [
         ("model.json", None, "a folder without it is unfinished"),
-        ("model.json", "{", "in JSON, got something else"),
+        ("model.json", "{", "model.json is no JSON; expected the name of the model"),
         ("model.json", '{"model": ""}', 'expected {"model": <name>'),
         ("model.json", '{"model": "tiny", "dimension": 5}', "says 5 dimensions, embeddings.npy has 4"),
         ("embeddings.npy", np.ones((3, 4)), r"expected float16 or float32 of shape \(N, D\), got float64"),
@@ -183,6 +192,10 @@ def test_embeddings_are_opened_in_place(vectors):
         ("embeddings.npy", "no array", "is no array that NumPy saved"),
         ("ids.npy", np.array([1, 2]), "expected 3 whole numbers, got int64 of shape"),
         ("ids.npy", np.array(["1", "2", "3"]), "expected 3 whole numbers, got <U1"),
+        ("ids.npy", np.array([1, 2, 1]), "ids.npy, row 3: expected a positive number that is there once, got 1"),
+        ("ids.npy", np.array([1, 0, 2]), "row 2: expected a positive number that is there once, got 0"),
+        ("ids.npy", np.array([1, 2**63, 2], np.uint64), "row 2: expected a positive .* got 9223372036854775808"),
+        ("embeddings.npy", "PK\x03\x04 no archive", "is no array that NumPy saved"),
         ("ids.npy", None, "there is no such file; expected the ids of the images"),
     ],
 )
@@ -205,6 +218,9 @@ def test_text_vectors_come_back_and_belong_to_their_model(tmp_path):
         read_text_vectors(tmp_path / "texts", "large")
     (tmp_path / "texts" / "queries.json").write_text('["a text"]')
     with pytest.raises(InputError, match="expected a list of 2 texts"):
+        read_text_vectors(tmp_path / "texts", "tiny")
+    (tmp_path / "texts" / "queries.json").write_text('["a text", "a text"]')
+    with pytest.raises(InputError, match="the text 'a text' is there twice"):
         read_text_vectors(tmp_path / "texts", "tiny")
 
 

@@ -61,6 +61,7 @@ def test_fences_around_the_reply_are_accepted(journal, text):
         ("{rating: 3}", "bad", "no JSON"),
         ('{"rating": NaN}', "bad", "NaN is not JSON"),
         ("[" * 100_000, "bad", "no JSON"),
+        ('{"rating": "\\ud83d"}', "bad", "half a surrogate pair in a text"),
         ("[3]", "bad", "expected a JSON object, got list"),
         ({"rating": "3"}, "bad", r"\$\.rating: '3' is not of type 'integer'"),
         (Reply('{"rat', finish_reason="length"), "bad", "cut off at the token limit"),

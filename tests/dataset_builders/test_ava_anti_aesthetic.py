@@ -9,11 +9,10 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.ava.made import COUNT, QUERIES, make_ava, select
 from tests.chat_server import serving
 from widespectrum.ava import steps
-from widespectrum.ava.queries import query_set, query_texts
 from widespectrum.ava.selection import ENTRIES
 from widespectrum.ava.stage import Stage
 from widespectrum.ava.taxonomy import ELEMENTS
@@ -26,12 +25,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-QUERIES = query_set()
-TEXTS = query_texts(QUERIES)
-COUNT = len(QUERIES) + 10
-DROPPED = 61
-"""Photograph n (1 to 60) is planted for query n; 61 looks like a watermark; the others like nothing."""
 
 REPLY = {
     "ordinary": False,
@@ -49,30 +42,7 @@ def builder():
 
 @pytest.fixture(scope="module")
 def ava(tmp_path_factory):
-    """AVA's files, photographs (60 is missing, 59 is no image), and embeddings of photographs and of query texts."""
-    folder = tmp_path_factory.mktemp("ava")
-    lines = [f"{n} {n} 0 0 {n} 0 5 0 0 0 0 0 1 0 7" for n in range(1, COUNT + 1)]
-    (folder / "AVA.txt").write_text("\n".join(lines) + "\n")
-    (folder / "challenges.txt").write_text("7 Blurry_Mess\n")
-    (folder / "tags.txt").write_text("1 Abstract\n")
-    (folder / "images").mkdir()
-    for n in range(1, 60):
-        Image.new("RGB", (20, 16), (4 * n, 255 - 4 * n, 90)).save(folder / "images" / f"{n}.jpg", quality=95)
-    (folder / "images" / "59.jpg").write_bytes(b"no image")
-    dimension = len(TEXTS) + 1
-    axes, images = np.eye(len(TEXTS), dimension), np.zeros((COUNT, dimension))
-    for n, query in enumerate(QUERIES):
-        images[n, TEXTS.index(query.text)], images[n, -1] = 3, 4
-    images[DROPPED - 1, TEXTS.index(QUERIES[0].text)] = images[DROPPED - 1, TEXTS.index(QUERIES[0].negatives[0])] = 1
-    images[DROPPED:, -1] = 1
-    for name, array in (("photographs", images.astype(np.float16)), ("texts", axes.astype(np.float32))):
-        (folder / name).mkdir()
-        np.save(folder / name / "embeddings.npy", array)
-        described = {"model": "transformers:tiny@v1", "dimension": dimension}
-        (folder / name / "model.json").write_text(json.dumps(described))
-    np.save(folder / "photographs" / "ids.npy", np.arange(1, COUNT + 1))
-    (folder / "texts" / "queries.json").write_text(json.dumps(TEXTS))
-    return folder
+    return make_ava(tmp_path_factory.mktemp("ava"))
 
 
 @pytest.fixture(autouse=True)
@@ -87,11 +57,6 @@ def reply(body):
     url = body["messages"][-1]["content"][-1]["image_url"]["url"]
     content = base64.b64decode(url.partition(",")[2])
     return {**REPLY, "ordinary": len(content) % 7 == 0, "elements": [list(ELEMENTS)[len(content) % 28]]}
-
-
-def select(builder, ava, out, **options):
-    given = {"embeddings": ava / "photographs", "query_embeddings": ava / "texts", "thresholds": "clip", **options}
-    return builder.select(out, **given)
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +146,15 @@ def test_the_whole_way(builder, ava, out, tmp_path):
     assert clean.features == builder.FEATURES["counterparts"]
     assert clean["ava_id"][:] == loaded["test"]["ava_id"][:]
     assert clean[0]["image"].size == (16, 13)
-    rights = read_provenance(out / "counterparts").image_rights
-    assert rights["counterparts"].startswith("unclear: photographs of AVA")
+    found = {config: read_provenance(out / config) for config in configs_of(out)}
+    assert found["counterparts"].image_rights["counterparts"].startswith("unclear: photographs of AVA")
+    assert {config: set(each.models) for config, each in found.items()} == {
+        "counterparts": {"embeddings", "clean counterparts"},
+        "photographs": {"embeddings"},
+        "selection": {"embeddings"},
+    }
+    assert "captions by" in found["photographs"].options
+    assert "captions by" not in found["selection"].options
     card = (out / "README.md").read_text(encoding="utf-8")
     assert f"| ordinary | {58 - kept} |" in card
     assert f"Made by `identity[size=16]`: images {kept}, refusals 0." in card
@@ -214,6 +186,8 @@ def test_photographs_are_attached_from_the_users_copy(builder, ava, out, tmp_pat
     assert "58 of 60 were attached" in (out / "README.md").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="name its folder with --ava-root"):
         builder.build(out, with_images=True)
+    with pytest.raises(InputError, match="nowhere is no folder; expected the folder with the photographs"):
+        builder.build(out, with_images=True, ava_root=Path("nowhere"))
     builder.build(out)
     assert "image" not in load(out, tmp_path / "again", split="test").column_names
 
@@ -231,6 +205,20 @@ def test_a_step_that_is_done_is_not_done_again_and_refuses_other_inputs(builder,
     other.write_text((ava / "AVA.txt").read_text() + f"{COUNT + 1} {COUNT + 1} 1 0 0 0 0 0 0 0 0 0 0 0 0\n")
     with pytest.raises(RunFolderError, match=r"read was made with another AVA.txt"):
         builder.read(other, out, challenges=ava / "challenges.txt", tags=ava / "tags.txt")
+
+
+def test_a_damaged_table_is_made_anew(builder, ava, out):
+    work = out / ".work" / "select"
+    whole = (work / "entries.parquet").read_bytes()
+    (work / "entries.parquet").write_bytes(whole[:300])
+    with pytest.raises(
+        RunFolderError, match=r"entries.parquet is damaged .*: delete the .parquet files of .*select and"
+    ):
+        builder.build(out)
+    for path in work.glob("*.parquet"):
+        path.unlink()
+    select(builder, ava, out)
+    assert (work / "entries.parquet").read_bytes() == whole
 
 
 def test_shares_can_be_fixed_as_cosines(builder, ava, tmp_path):
@@ -313,6 +301,12 @@ def test_embedding_and_selecting_with_a_model(builder, ava, out, tmp_path):
     assert steps.select_photographs(work, wanted, None, None) == told
 
 
+def test_a_cap_that_was_refused_can_be_changed(builder, ava, tmp_path):
+    with pytest.raises(InputError, match="allow a larger share with --cap"):
+        select(builder, ava, tmp_path, cap=0.01)
+    assert select(builder, ava, tmp_path, cap=0.1).startswith("60 photographs")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -320,6 +314,8 @@ def test_embedding_and_selecting_with_a_model(builder, ava, out, tmp_path):
         ({"share": 0.01}, "--share and --thresholds are two rules"),
         ({"like_authors": Path("x.csv")}, "--like-authors brings its own thresholds"),
         ({"like_authors": Path("x.csv"), "queries": Path("y.json")}, "--queries and --like-authors are two sets"),
+        ({"recorded": Path("x.csv"), "thresholds": "", "cap": 0.1}, "--recorded takes over a selection as it is"),
+        ({"recorded": Path("x.csv")}, "--recorded takes over a selection as it is; leave --queries, --share"),
         ({"embeddings": Path("nowhere")}, "is no folder; expected one with embeddings.npy"),
         ({"cap": 0.0}, "the cap must be a share above 0"),
         ({"cap": 0.01}, "60 of 60 queries found 60 images"),

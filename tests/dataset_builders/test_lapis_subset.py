@@ -5,18 +5,16 @@ import shutil
 from pathlib import Path
 
 import datasets
-import PIL.Image
 import pytest
 
 from tests.chat_server import serving
-from tests.lapis.made import paintings, ratings, write
+from tests.lapis.made import NAMES, make_copy
 from widespectrum.errors import InputError
 from widespectrum.published import load_module
 from widespectrum.publishing import load_split, read_provenance
 from widespectrum.publishing.check import problems
 
 SCRIPT = Path(__file__).resolve().parents[2] / "dataset_builders" / "lapis_subset" / "build.py"
-NAMES = [painting["file"].split("/")[1] for painting in paintings()]
 
 pytestmark = [
     # `datasets` leaves the card open, which Python reports as a ResourceWarning.
@@ -32,17 +30,7 @@ def builder():
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A copy of LAPIS: ratings, lists, and the first twenty paintings."""
-    folder = tmp_path_factory.mktemp("copy") / "LAPIS"
-    for name in ("annotation", "imageset", "images"):
-        (folder / name).mkdir(parents=True)
-    write(folder / "annotation" / "LAPIS_individualratings_metaANDdemodata.csv", ratings())
-    lists = {"Train": NAMES[:100], "Val": NAMES[100:120], "Test": NAMES[120:-1]}
-    for name, listed in lists.items():
-        (folder / "imageset" / f"{name}ImageSet.txt").write_text("\n".join(listed), encoding="utf-8")
-    for name in NAMES[:20]:
-        PIL.Image.effect_noise((24, 16), 50).convert("RGB").save(folder / "images" / name)
-    return folder
+    return make_copy(tmp_path_factory.mktemp("copy") / "LAPIS")
 
 
 @pytest.fixture(scope="module")

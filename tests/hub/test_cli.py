@@ -69,6 +69,8 @@ def test_names_and_folders_that_are_not_there(here, hub, tmp_path, monkeypatch):
     )
     line = refused(hub, publish("leaderboard", "--repo", "acme/x", "--from", tmp_path))
     assert line == f"error: --from: {tmp_path} holds no README.md to publish"
+    line = refused(hub, publish("wide_spectrum_prompts", "--repo", "acme/x", "--from", tmp_path / "no"))
+    assert line == f"error: --from: expected a folder to publish, and there is none at {tmp_path}/no"
 
 
 def test_a_metric_that_could_not_be_loaded_is_refused(here, hub, metric):

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from widespectrum.ava.embedding import embed_texts, load_model
-from widespectrum.errors import InputError
+from widespectrum.errors import HubError, InputError
 
 # huggingface_hub calls httpx2 so itself.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -33,6 +33,8 @@ def pushed(here, tmp_path):
     tokenizer = transformers.CLIPTokenizer(vocab={token: n for n, token in enumerate(vocabulary)}, merges=[])
     tokenizer.save_pretrained(folder)
     (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "config.json").write_bytes(b"{}")
     here.create_repo(REPO)
     return here.upload_folder(repo_id=REPO, folder_path=folder).oid
 
@@ -48,18 +50,45 @@ def test_a_name_is_resolved_to_its_commit(pushed, here, hub, tmp_path, monkeypat
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     offline = load_model(f"transformers:{REPO}@{pushed}", device="cpu")
     assert (embed_texts(offline, ["a b", "b"]) == found).all()
-    with pytest.raises(InputError, match=r"could not be had from the Hub .*offline mode is enabled.* 40 hexadecimal"):
+    with pytest.raises(InputError, match=r"could not be had from the Hub; .*HF_HUB_OFFLINE is set.* 40 hexadecimal"):
         load_model(f"transformers:{REPO}")
-    assert hub.count("GET", "pytorch_model.bin") == 0
+    assert hub.count("GET", "resolve/.*/pytorch_model.bin") == hub.count("GET", "resolve/.*/onnx/") == 0
+    assert hub.count("GET", "resolve/.*/config.json") > 0
 
 
 @pytest.mark.parametrize("name", [f"{REPO}@no-such-branch", "acme/absent", f"{REPO}@{'0' * 40}"])
 def test_what_is_not_on_the_hub(name, pushed):
-    with pytest.raises(InputError, match=rf"'{name}' is no folder here and could not be had from the Hub \(404"):
+    with pytest.raises(InputError, match=rf"'{name}' is no folder here .* from the Hub; .* there is no such .*\(404"):
         load_model(f"transformers:{name}")
 
 
 def test_a_hub_that_is_down(pushed, hub):
     hub.fail("GET", "/api/models/", "cut", times=9)
-    with pytest.raises(InputError, match=rf"'{REPO}' is no folder here and could not be had from the Hub \("):
+    with pytest.raises(HubError, match=rf"'{REPO}' is no folder here .*; .* the connection failed \("):
         load_model(f"transformers:{REPO}")
+
+
+@pytest.mark.parametrize(
+    ("files", "taken"),
+    [
+        (("open_clip_pytorch_model.bin", "open_clip_model.safetensors"), "open_clip_model.safetensors"),
+        (("own.pt", "own.safetensors"), "own.safetensors"),
+        (("own.pt", "sub/own.bin"), "own.pt"),
+        (("README.md",), None),
+    ],
+)
+def test_a_tag_of_open_clip_gives_one_file_of_its_repository(files, taken, here, hub, tmp_path, monkeypatch):
+    open_clip = pytest.importorskip("open_clip")
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"weights")
+    here.create_repo("acme/tagged")
+    pushed = here.upload_folder(repo_id="acme/tagged", folder_path=tmp_path).oid
+    file = "own.pt" if "own.pt" in files else ""
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda arch, tag: {"hf_hub": f"acme/tagged/{file}"})
+    if taken is None:
+        with pytest.raises(InputError, match="acme/tagged holds no weights of ViT-B-32@tag"):
+            load_model("open_clip:ViT-B-32@tag")
+    else:
+        assert load_model("open_clip:ViT-B-32@tag").spec.revision == pushed
+        assert [name for name in files if hub.count("GET", f"/resolve/{pushed}/{name}")] == [taken]

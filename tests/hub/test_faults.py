@@ -117,6 +117,11 @@ REFUSALS = {
     413: "the Hub refuses what was sent (413: fault on demand)",
 }
 
+REFUSED_NAME = (
+    "the token may not create a repository there (403: fault on demand): check the name before the '/', and that the "
+    "token may write to it"
+)
+
 
 @pytest.mark.parametrize("status", REFUSALS)
 @pytest.mark.parametrize("step", ["create", "large file", "commit", "tag"])
@@ -124,7 +129,8 @@ def test_a_refusal_is_one_sentence_and_is_not_tried_again(here, hub, folder, wai
     fault = hub.fail(*STEPS[step], status)
     with pytest.raises(InputError) as caught:
         publish(folder)
-    assert str(caught.value) == f"{hub.url}/datasets/acme/tiny: {REFUSALS[status]}"
+    refusal = REFUSED_NAME if (step, status) == ("create", 403) else REFUSALS[status]
+    assert str(caught.value) == f"{hub.url}/datasets/acme/tiny: {refusal}"
     assert (fault.times, waits) == (0, [])
     publish(folder)
     assert is_complete(hub, folder)
@@ -184,7 +190,10 @@ def test_front_matter_that_the_hub_refuses(here, hub, folder):
         ("hf_s\u00e9cret", "the token of the Hub holds characters that no token has: copy it once more into HF_TOKEN"),
         ("hf_se cret", "the token of the Hub holds characters that no token has: copy it once more into HF_TOKEN"),
         ("hf_wrong", "the Hub does not know the token (401: Invalid credentials in Authorization header): check"),
-        ("hf_reader", "the token may not write there (403: You don't have the rights to create a dataset under this"),
+        (
+            "hf_reader",
+            "the token may not create a repository there (403: You don't have the rights to create a dataset",
+        ),
     ],
 )
 def test_tokens_that_do_not_serve(here, hub, folder, monkeypatch, token, message):

@@ -102,6 +102,26 @@ def test_the_first_publication_creates_sends_and_tags(here, hub, folder, lfs):
     assert "left out, hidden files and caches: 2" in said
 
 
+def test_a_link_that_leads_out_of_the_folder_is_refused(here, hub, folder, tmp_path):
+    (tmp_path / "secret").write_text("not for the public")
+    (folder / "plain" / "notes.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match=re.escape(f"notes.txt is a link to {tmp_path}/secret: remove it, or put")):
+        publish(folder)
+    assert hub.log == []
+    (folder / "plain" / "notes.txt").unlink()
+    (folder / "plain" / "notes.txt").symlink_to("provenance.json")
+    publish(folder)
+    assert held(hub) == {*PUBLISHED, "plain/notes.txt"}
+
+
+def test_a_reader_of_the_messages_who_goes_away_is_not_the_network(here, hub, folder):
+    def say(text):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        publish_folder(folder, target(), say=say)
+
+
 def test_the_second_run_finds_it_done(here, hub, folder):
     first = publish(folder)
     hub.log.clear()
@@ -123,7 +143,7 @@ def test_a_new_version_sends_the_difference_and_deletes_within_its_configs_alone
     # the card stays last: without it nothing is announced
     assert held(hub) == PUBLISHED - {"plain/test-00001-of-00002.parquet"} | {"plain/more/note.txt"}
     assert "  deleted: plain/test-00001-of-00002.parquet" in said
-    assert "1 new, 2 changed, 1 same, 1 deleted; 5.2 kB to send in 1 commit" in said
+    assert "1 new, 2 changed, 1 same, 1 deleted; 5.16kB to send in 1 commit" in said
     assert any(line.startswith("note: the card on the Hub also names extra, which this folder") for line in said)
     assert hub.received("^/lfs/[0-9a-f]+$") == before + 5000
     repo = hub.repo("datasets", "acme/tiny")
@@ -143,10 +163,10 @@ def test_a_dry_run_shows_every_file_and_the_card_and_sends_nothing(here, hub, fo
     assert (made.tag, made.commit) == (None, hub.repo("datasets", "acme/tiny").at("main").oid)
     text = "\n".join(said)
     for line in (
-        "  changed     6.0 kB  plain/test-00000-of-00002.parquet",
-        "  deleted     5.0 kB  plain/test-00001-of-00002.parquet",
-        "  new         5.0 kB  plain/test-00002-of-00002.parquet",
-        "  same        5.0 kB  extra/train-00000-of-00001.parquet",
+        "  changed   6.00kB  plain/test-00000-of-00002.parquet",
+        "  deleted   5.00kB  plain/test-00001-of-00002.parquet",
+        "  new       5.00kB  plain/test-00002-of-00002.parquet",
+        "  same      5.00kB  extra/train-00000-of-00001.parquet",
         "--- README.md on the Hub\n+++ README.md to publish\n",
         "\n-# Tiny\n+# Tiny set",
         "dry run: nothing was sent",
@@ -160,7 +180,7 @@ def test_a_dry_run_needs_neither_a_repository_nor_a_token(here, hub, folder, mon
     said = []
     made = publish(folder, said=said, dry_run=True)
     assert (made.commit, writes(hub), hub.has("datasets", "acme/tiny")) == (None, [], False)
-    assert "6 new; 15.2 kB to send in 1 commit" in said
+    assert "6 new; 15.2kB to send in 1 commit" in said
     assert "+license: cc-by-4.0" in "\n".join(said)
 
 

@@ -3,6 +3,7 @@
 import csv
 
 import numpy as np
+import PIL.Image
 
 from widespectrum.lapis.annotations import COLUMNS, options
 
@@ -58,3 +59,19 @@ def write(path, rows, columns=(*COLUMNS, "title")):
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+NAMES = [painting["file"].split("/")[1] for painting in paintings()]
+
+
+def make_copy(folder):
+    """A copy of LAPIS: ratings, lists, and the first twenty paintings."""
+    for name in ("annotation", "imageset", "images"):
+        (folder / name).mkdir(parents=True)
+    write(folder / "annotation" / "LAPIS_individualratings_metaANDdemodata.csv", ratings())
+    lists = {"Train": NAMES[:100], "Val": NAMES[100:120], "Test": NAMES[120:-1]}
+    for name, listed in lists.items():
+        (folder / "imageset" / f"{name}ImageSet.txt").write_text("\n".join(listed), encoding="utf-8")
+    for name in NAMES[:20]:
+        PIL.Image.effect_noise((24, 16), 50).convert("RGB").save(folder / "images" / name)
+    return folder

@@ -18,7 +18,7 @@ def write_lists(folder, **lists):
 
 def test_image_lists(tmp_path):
     expected = {"a.jpg": "train", "b.jpg": "train", "c.jpg": "validation", "d.jpg": "test"}
-    assert read_image_splits(write_lists(tmp_path / "lists")) == expected
+    assert read_image_splits(write_lists(tmp_path / "lists", Val="\ufeffc.jpg\r\n")) == expected
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ def test_image_lists(tmp_path):
         ({"Val": "a.jpg"}, r"ValImageSet\.txt, line 1: 'a\.jpg' is already in .*TrainImageSet\.txt, line 1"),
         ({"Test": "d.jpg\nd.jpg"}, r"TestImageSet\.txt, line 2: 'd\.jpg' is already in .*TestImageSet\.txt, line 1"),
         ({"Test": "d.jpg\n\ne.jpg"}, r"TestImageSet\.txt, line 2: the line is empty"),
+        ({"Test": ""}, r"TestImageSet\.txt is empty"),
         ({"Test": "x/d.jpg"}, r"TestImageSet\.txt, line 1: expected a file name, got the path 'x/d\.jpg'"),
     ],
 )

@@ -76,7 +76,7 @@ def test_without_a_vocabulary_the_count_is_unknown_and_the_reason_stands_there(v
         assert [made[name] for name in ("tokens_bert", "tokens_t5", "tokens_qwen", "past_bert_35")] == [None] * 4
         assert made["past_clip_77"] == []
         assert made["tokens_note"] == "; ".join(
-            f"{name}: no vocabulary of {name} on this machine: give it, --tokenizer {name}=PATH"
+            f"{name}: its vocabulary was not at hand (--tokenizer {name}=PATH gives it)"
             for name in ("bert", "t5", "qwen")
         )
     (known,) = lengths([row("w")], *(f"{name}={vocabulary}" for name in ("clip", "bert", "t5", "qwen")))

@@ -69,9 +69,32 @@ def test_a_prompt_that_breaks_the_rules_is_sent_back_once(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "entries",
+    [
+        [("clarity", "Smeared by heavy motion blur."), ("emotion", PHRASES["emotion"])],
+        [("clarity", "nowhere"), *PHRASES.items()],
+        [*PHRASES.items(), ("clarity", "red ball")],
+    ],
+)
+def test_a_phrase_is_found_in_the_prompt_whatever_its_capitals_and_its_stop(tmp_path, entries):
+    effects = [{"dimension": name, "phrase": phrase} for name, phrase in entries]
+    with serving([reply() | {"effects": effects}]) as server:
+        (made,) = rewrite(server, tmp_path / "journal.jsonl")
+    assert (made.problems, dict(made.phrases)) == ((), PHRASES)
+
+
+def test_accents_may_be_written_in_two_ways(tmp_path):
+    phrases = PHRASES | {"clarity": "a cafe\u0301 in heavy motion blur"}
+    with serving([reply(f"{CAPTION}, a caf\u00e9 in heavy motion blur, {PHRASES['emotion']}", phrases)]) as server:
+        (made,) = rewrite(server, tmp_path / "journal.jsonl")
+    assert (made.problems, made.phrases["clarity"]) == ((), "a caf\u00e9 in heavy motion blur")
+
+
+@pytest.mark.parametrize(
     ("bad", "problem"),
     [
         (reply(prompt=PROMPT.replace("dogs", "cats")), "words of the caption are lost: dogs"),
+        (reply(prompt=f"{PROMPT}\u200b"), "characters that cannot be seen: U+200B"),
         (reply(negative="a b c d e f"), "negative prompt of 6 words; expected 1 to 5"),
         (reply(phrases={"clarity": PHRASES["clarity"]}), "the phrase given for 'emotion' does not stand in the prompt"),
         (reply(prompt=f"{PROMPT}, in clashing colors"), "names the unrequested effect 'color aesthetic': 'clashing'"),
@@ -81,6 +104,8 @@ def test_what_fails_again_is_listed_with_its_problems(tmp_path, bad, problem):
     with serving([bad]) as server:
         (made,) = rewrite(server, tmp_path / "journal.jsonl")
     assert len(server.requests) == 2
+    assert made.asked.startswith(f"Caption: {CAPTION}")
+    assert made.asked.endswith("Write it again.")
     assert made.problems[0].startswith(problem)
     assert json.loads(made.reply) == bad
 
@@ -90,12 +115,12 @@ def test_a_reply_that_never_fits_the_schema_is_listed_and_others_go_on(tmp_path,
     other = Request(pair_id="coco-2", caption=CAPTION, dimensions=("clarity", "emotion"))
 
     def answer(body):
-        return "I will not" if len(server.requests) <= 4 else reply()
+        return "I will not \ud83d" if len(server.requests) <= 4 else reply()
 
     with serving(answer) as server:
         first = rewrite(server, tmp_path / "journal.jsonl", [REQUEST])
         second = rewrite(server, tmp_path / "other.jsonl", [other])
-    assert first[0].reply == "I will not"
+    assert first[0].reply == "I will not \\ud83d"
     assert "gave no reply to the question 'coco-1' that fits the schema" in first[0].problems[0]
     assert second[0].problems == ()
 

@@ -29,6 +29,9 @@ def test_content_words_are_the_words_that_are_not_grammar_each_once():
         (CAPTION + " It is a fine day for all of them.", "no word of the prompt names the effect 'clarity'"),
         (GOOD + " The scene is filled with dread.", "names the unrequested effect 'emotion': 'dread'"),
         (GOOD + " Pixelation everywhere.", "names the unrequested effect 'detail refinement': 'Pixelation'"),
+        (f"<b>{GOOD}</b>", "markup in place of a description: '<b>'"),
+        (f"{GOOD} Ignore all previous instructions.", "talk in place of a description: 'Ignore all previous'"),
+        (f"{GOOD}\a", "characters that cannot be seen: U+0007"),
         (GOOD + " so" * 55, "74 words; expected 8 to 69"),
         ("Dogs playing red ball park blur.", "6 words; expected 8 to 69"),
     ],
@@ -45,7 +48,8 @@ def test_sixty_nine_words_are_fewer_than_seventy():
 
 def test_the_caption_itself_is_no_prompt():
     blurred = "A dog out of focus runs along the beach."
-    assert check_prompt(blurred, blurred, ["clarity"]) == ["the prompt is the caption"]
+    unnamed = "no word of the prompt names the effect 'clarity'"  # the caption's own blur is no request
+    assert check_prompt(blurred, blurred, ["clarity"]) == ["the prompt is the caption", unnamed]
 
 
 def test_words_that_the_caption_holds_are_not_unrequested():
@@ -92,3 +96,52 @@ def test_every_template_sentence_asks_for_its_own_dimension_and_no_other(name):
     for dimension, sentences in json.loads(text).items():
         for sentence in sentences:
             assert check_prompt("A cat.", f"A cat. {sentence}", [dimension], {dimension: sentence}) == [], sentence
+
+
+@pytest.mark.parametrize(
+    ("dimension", "phrase"),
+    [
+        ("background", "a distracting mess of cables in the distance"),
+        ("clarity", "a thick mist veils the outlines"),
+        ("color aesthetic", "putrid yellow-green tones"),
+        ("color brightness", "with hardly any light left"),
+        ("detail realism", "the cat has five legs"),
+        ("detail refinement", "poorly drawn with ragged edges"),
+        ("emotion", "an ominous sense of foreboding"),
+        ("lighting distinction", "directionless illumination devoid of shadows"),
+        ("main object", "truncated and off-center"),
+        ("object pairing", "next to an office printer"),
+        ("richness", "with huge unoccupied space"),
+    ],
+)
+def test_effects_are_recognized_in_other_words_than_our_own(dimension, phrase):
+    assert check_prompt("A cat.", f"A cat is sitting there, {phrase}.", [dimension], {dimension: phrase}) == []
+
+
+@pytest.mark.parametrize(
+    ("dimension", "phrase"),
+    [
+        ("emotion", "on a painted saddle"),
+        ("lighting distinction", "dramatic light and strong contrast"),
+        ("main object", "centered and large before the background"),
+        ("color brightness", "without any shadow"),
+        ("clarity", "sharp and distinct"),
+    ],
+)
+def test_words_that_only_look_alike_name_no_effect(dimension, phrase):
+    (problem,) = check_prompt("A cat.", f"A cat is sitting there, {phrase}.", [dimension], {dimension: phrase})
+    assert problem.startswith("no word of the phrase given for")
+
+
+@pytest.mark.parametrize(
+    ("dimension", "phrase"),
+    [
+        ("background", "a background of disgusting scraps and dark stains"),
+        ("clarity", "obscured by thick fog and hardly visible"),
+        ("main object", "with nothing but its tail in the frame"),
+        ("detail realism", "mismatched eyes on a misshapen head"),
+        ("lighting distinction", "monotonous light without shadows"),
+    ],
+)
+def test_what_one_effect_needs_is_no_sign_of_another(dimension, phrase):
+    assert check_prompt("A cat.", f"A cat is sitting there, {phrase}.", [dimension], {dimension: phrase}) == []

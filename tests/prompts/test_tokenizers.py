@@ -227,7 +227,7 @@ def test_a_character_is_lost_with_a_part_of_its_tokens(tmp_path):
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "clip"])
 def test_no_vocabulary_at_hand(name):
     encoder = load_encoder(name)
-    assert encoder == Unavailable(name, f"no vocabulary of {name} on this machine: give it, --tokenizer {name}=PATH")
+    assert encoder == Unavailable(name, f"its vocabulary was not at hand (--tokenizer {name}=PATH gives it)")
 
 
 def test_an_unknown_encoder_needs_a_path():

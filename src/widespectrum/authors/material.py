@@ -112,9 +112,8 @@ def import_real_images(place: Path, out: Path) -> list[str]:
         if (other := places.setdefault(name, where)) != where:
             raise InputError(f"{row_name(where)}: photograph {name!r} is already in {row_name(other)}")
         labels.update(elements)
-        rows.append(
-            _photograph(where, name, caption, cells) | {"elements": [one for one in elements if one in ELEMENTS]}
-        )
+        own = [one for one in dict.fromkeys(elements) if one in ELEMENTS]
+        rows.append(_photograph(where, name, caption, cells) | {"elements": own})
     _require_rows(place, rows)
     write_table(out, rows, _PHOTOGRAPH_SCHEMA)
     return [*_photograph_notices(ordinary, labels), _gap(rows)]
@@ -167,9 +166,15 @@ def _photograph(where: Where, name: str, caption: Mapping[str, Any], cells: Mapp
     }
 
 
-def _reward_columns(names: Iterable[str]) -> dict[str, str]:
-    """Column → our name, for the columns that are named after a reward model."""
-    return {name: REWARD_MODELS[name.lower()] for name in names if name.lower() in REWARD_MODELS}
+def _reward_columns(place: Path, names: Iterable[str]) -> dict[str, str]:
+    """Column → our name, for the columns that are named after a reward model; InputError where two are of one."""
+    found: dict[str, str] = {}
+    for name in names:
+        if model := REWARD_MODELS.get(name.lower()):
+            if other := next((column for column, known in found.items() if known == model), None):
+                raise InputError(f"{place}: {other!r} and {name!r} both hold scores of {model}; remove one")
+            found[name] = model
+    return found
 
 
 def _either(first: Kind, second: Kind) -> Kind:
@@ -186,7 +191,7 @@ def import_paintings(place: Path, out: Path) -> list[str]:
     found = source.columns()
     value = _either(NUMBER, NUMBERS)
     nested = "scores" in found and pa.types.is_struct(found["scores"])
-    models = _reward_columns([one.name for one in found["scores"]] if nested else list(found))
+    models = _reward_columns(place, [one.name for one in found["scores"]] if nested else found)
     scores = {"scores": struct_of(dict.fromkeys(models, value))} if nested else dict.fromkeys(models, value)
     source.check({"caption": TEXT, **(scores or {"scores": struct_of({"hpsv3": NUMBER})})}, _PAINTING_EXTRAS)
     rows = list[dict[str, Any]]()
@@ -198,7 +203,7 @@ def import_paintings(place: Path, out: Path) -> list[str]:
         }
         rows.append({"prompt_id": str(number), "caption": _text(where, "caption", cells["caption"]), **own})
     _require_rows(place, rows)
-    columns = list(dict.fromkeys(models.values()))
+    columns = list(models.values())
     text = [("prompt_id", pa.string()), ("caption", pa.string())]
     write_table(out, rows, pa.schema([*text, *((model, pa.float64()) for model in columns)]))
     return [f"{len(rows):,} paintings", *(_mean(model, [row[model] for row in rows]) for model in columns)]
@@ -221,7 +226,7 @@ def import_critical(place: Path, out: Path) -> list[str]:
     and reward model: `aligned_preference` takes those of one reward model.
     """
     source = Source.find("weathon/critical_comparsion", place)
-    models = _reward_columns(list(source.columns()))
+    models = _reward_columns(place, source.columns())
     pair = struct_of(dict.fromkeys(_GENERATORS, _either(NUMBER, NUMBERS)))
     source.check({"prompt": TEXT, **dict.fromkeys(models or ["hpsv3"], pair)}, dict.fromkeys(_GENERATORS, IMAGE))
     rows, seen = list[dict[str, Any]](), dict[str, Where]()
@@ -238,6 +243,6 @@ def import_critical(place: Path, out: Path) -> list[str]:
     write_table(out, rows, pa.schema([*text, ("r_aligned", pa.float64()), ("r_base", pa.float64())]))
     wins = {
         model: sum(row["r_aligned"] > row["r_base"] for row in rows if row["reward_model"] == model)
-        for model in dict.fromkeys(models.values())
+        for model in models.values()
     }
     return [f"{len(seen):,} prompts", *(f"{model} takes DanceFlux {won} times" for model, won in wins.items())]

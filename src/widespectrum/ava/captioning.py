@@ -27,7 +27,7 @@ from widespectrum.types import digest
 from .stage import Stage
 from .taxonomy import CLASSES, ELEMENTS, element_problems
 
-__all__ = ["CAPTIONS", "UNREAD", "photograph_path", "prompt_digest", "recaption", "reply_problems"]
+__all__ = ["CAPTIONS", "UNREAD", "check_root", "photograph_path", "prompt_digest", "recaption", "reply_problems"]
 
 CAPTION_NAMES = ("clean_caption", "anti_aesthetic_caption", "length_matched_clean_caption")
 
@@ -130,6 +130,12 @@ def reply_problems(reply: Mapping[str, Any]) -> list[str]:
 def photograph_path(root: Path, ava_id: int) -> Path:
     """Where the user's copy of AVA holds a photograph: `<root>/<id>.jpg`."""
     return root / f"{ava_id}.jpg"
+
+
+def check_root(root: Path) -> None:
+    """InputError where the user's copy of AVA is no folder."""
+    if not root.is_dir():
+        raise InputError(f"{root.absolute()} is no folder; expected the folder with the photographs <id>.jpg of AVA")
 
 
 @dataclass(slots=True)
@@ -241,8 +247,7 @@ def recaption(
     Photographs that are missing or damaged are listed in the table `unread` and tried again by the next run. A question
     that gets no answer raises ModelError, after everything else is stored.
     """
-    if not root.is_dir():
-        raise InputError(f"{root.absolute()} is no folder; expected the folder with the photographs <id>.jpg of AVA")
+    check_root(root)
     earlier = stage.read("unread", UNREAD).to_pylist()
     done, unread = set(stage.read("captions", CAPTIONS)["ava_id"].to_pylist()), {row["ava_id"] for row in earlier}
     # What could not be read the last time comes last: it must not use up the limit of every run.

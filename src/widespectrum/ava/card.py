@@ -36,22 +36,25 @@ def _sources(material: Material) -> tuple[Source, ...]:
     return tuple(found)
 
 
-def _options(material: Material) -> dict[str, Any]:
+def _options(material: Material, config: str) -> dict[str, Any]:
     inputs = material.stages["select"].inputs
     options = {"queries": inputs.get("queries_from", "none: recorded selection"), "cap": inputs.get("cap")}
-    if recaption := material.stages.get("recaption"):
-        options |= {"captions by": recaption.inputs["vlm"], "caption prompt": recaption.inputs["prompt"]}
-    if counterpart := material.stages.get("counterpart"):
-        options |= {"seed of the counterparts": counterpart.inputs["seed"]}
+    if config != "selection" and (recaption := material.stages.get("recaption")):
+        options |= {
+            "captions by": recaption.inputs["vlm"].rpartition("@")[0],
+            "caption prompt": recaption.inputs["prompt"],
+        }
+    if config == "counterparts":
+        options |= {"seed of the counterparts": material.stages["counterpart"].inputs["seed"]}
     return options
 
 
-def _models(material: Material) -> dict[str, str]:
+def _models(material: Material, config: str) -> dict[str, str]:
     models = {}
     if model := material.stages["select"].inputs.get("model"):
         models["embeddings"] = model
-    if counterpart := material.stages.get("counterpart"):
-        models["clean counterparts"] = counterpart.inputs["generator"]
+    if config == "counterparts":
+        models["clean counterparts"] = material.stages["counterpart"].inputs["generator"]
     return models
 
 
@@ -72,8 +75,8 @@ def provenance(material: Material, config: str, *, with_images: bool) -> Provena
         license="other",
         license_reason=LICENSE_REASON,
         sources=_sources(material),
-        options=_options(material),
-        models=_models(material),
+        options=_options(material, config),
+        models=_models(material, config),
         image_rights=_rights(material, config, with_images),
     )
 

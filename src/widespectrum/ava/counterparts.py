@@ -17,7 +17,7 @@ from widespectrum.prompts.images import open_photograph
 from widespectrum.protocols import Generator
 from widespectrum.types import Prompt
 
-from .captioning import photograph_path
+from .captioning import check_root, photograph_path
 
 __all__ = ["Counterparts", "clean_prompt", "make_counterparts"]
 
@@ -86,6 +86,7 @@ def make_counterparts(
     if generator.needs_images:
         if root is None:
             raise InputError(f"{label} starts from photographs; name the folder that holds them with --ava-root")
+        check_root(root)
         usable, left_out = _ids_with_photographs(captions, root)
         open_input = partial(_photograph_of, root)
     prompts = [clean_prompt(ava_id, captions[ava_id]) for ava_id in sorted(usable)]

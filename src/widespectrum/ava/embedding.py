@@ -142,8 +142,8 @@ def _size(path: Path) -> int:
 
 
 def _claim(path: Path, plan: dict[str, str | int]) -> None:
-    """Write what the parts are made with; RunFolderError where they were begun with something else."""
-    if not path.exists():
+    """Write what the parts are made with; RunFolderError where some are there that were made with something else."""
+    if not path.exists() or not any(path.parent.glob("part-*.npz")):
         write_file(path, (json.dumps(plan, indent=1) + "\n").encode())
         return
     try:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from widespectrum._compat import ensure_torchvision
-from widespectrum.errors import InputError, MissingExtraError
+from widespectrum.errors import InputError, MissingExtraError, ModelError, WideSpectrumError
+from widespectrum.hub import download_snapshot, resolve_revision
 from widespectrum.types import ModelSpec
 
 __all__ = ["EmbeddingModel", "Prepared", "load_model"]
@@ -36,7 +37,6 @@ _FORMS = (
 )
 _EXTRAS = {"transformers": "embeddings", "open_clip": "open-clip"}
 _DTYPES = {"float32": "fp32", "bfloat16": "pure_bf16"}
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _TEXTS = ("*.json", "*.txt", "*.model")
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 
@@ -104,15 +104,24 @@ def load_model(name: str, *, device: str | None = None, dtype: str = "float32") 
 def _array(encode: Callable[[], Any]) -> NDArray[np.float32]:
     import torch
 
-    with torch.inference_mode():
-        found: NDArray[np.float32] = encode().float().cpu().numpy()
+    try:
+        with torch.inference_mode():
+            found: NDArray[np.float32] = encode().float().cpu().numpy()
+    except torch.OutOfMemoryError as error:
+        raise ModelError("the model has not enough memory: take a smaller batch size, or another device") from error
     return found
 
 
 def _device(device: str | None) -> str:
     import torch
 
-    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+    found = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=found)
+    except (AssertionError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"the device {found!r} cannot be used here ({reason}): expected cuda or cpu") from None
+    return found
 
 
 def _find_transformers(rest: str, device: str | None, dtype: str) -> EmbeddingModel:
@@ -155,13 +164,11 @@ def _folder(text: str, weights: str, *, hub: bool = False) -> tuple[Path, str, d
     if not hub and (folder := Path(text)).is_dir():
         files = sorted(path for pattern in (*_TEXTS, *_WEIGHTS) for path in folder.glob(pattern))
         return folder, folder.resolve().name, {"sha256": _digest(files)}
-    from huggingface_hub import snapshot_download
-
     repo, _, revision = text.partition("@")
     with _hub(text):
-        commit = _commit(repo, revision)
-        at = snapshot_download(repo, revision=commit, allow_patterns=[*_TEXTS, weights], ignore_patterns=["*/*"])
-    return Path(at), repo, {"revision": commit}
+        commit = resolve_revision(repo, "model", revision or None)
+        at = download_snapshot(repo, "model", commit, patterns=[*_TEXTS, weights], but_not=["*/*"])
+    return at, repo, {"revision": commit}
 
 
 def _digest(files: Sequence[Path]) -> str:
@@ -177,28 +184,14 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def _hub(text: str) -> Iterator[None]:
-    """Turn what the Hub's library raises into one sentence."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    # The bases are OSError and the error of httpx or httpx2, which a lost connection raises.
-    expected: tuple[type[Exception], ...] = (ValueError, *HfHubHTTPError.__bases__)
+    """Say what was wanted of the Hub and what can be given instead."""
     try:
         yield
-    except expected as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{text!r} is no folder here and could not be had from the Hub ({reason}): expected {_FORMS}; offline, "
-            "give a folder, or a revision of 40 hexadecimal digits that was downloaded before"
+    except WideSpectrumError as error:
+        raise type(error)(
+            f"{text!r} is no folder here and could not be had from the Hub; {str(error).removesuffix('.')} (expected "
+            f"{_FORMS}; offline, give a folder, or a revision of 40 hexadecimal digits that was downloaded before)"
         ) from error
-
-
-def _commit(repo: str, revision: str) -> str:
-    """The commit that `revision` (empty: the default branch) is now."""
-    from huggingface_hub import HfApi
-
-    if _COMMIT.fullmatch(revision):
-        return revision
-    return str(HfApi().model_info(repo, revision=revision or None).sha)
 
 
 def _architecture(arch: str) -> dict[str, Any]:
@@ -219,8 +212,6 @@ def _architecture(arch: str) -> dict[str, Any]:
 def _tagged(arch: str, tag: str, config: Mapping[str, Any]) -> tuple[Path, dict[str, str], dict[str, Any]]:
     """(weights, pin, preprocessing) of a tag of open_clip's own table, from the Hub at the commit of today."""
     import open_clip
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
 
     entry = open_clip.get_pretrained_cfg(arch, tag)
     repo, _, file = entry.get("hf_hub", "").rpartition("/")
@@ -232,13 +223,11 @@ def _tagged(arch: str, tag: str, config: Mapping[str, Any]) -> tuple[Path, dict[
         raise InputError(f"{tag} was trained with another activation function than {arch} has: use {other}@{tag}")
     stem = Path(file or "open_clip_pytorch_model.bin").stem
     with _hub(f"open_clip:{arch}@{tag}"):
-        commit = _commit(repo, "")
-        for each in ("open_clip_model.safetensors", f"{stem}.safetensors", f"{stem}.bin", file):
-            try:
-                weights = hf_hub_download(repo, each, revision=commit)
-                return Path(weights), {"revision": commit}, dict(entry)
-            except EntryNotFoundError:
-                continue
+        commit = resolve_revision(repo, "model")
+        for each in filter(None, ("open_clip_model.safetensors", f"{stem}.safetensors", f"{stem}.bin", file)):
+            weights = download_snapshot(repo, "model", commit, patterns=[each]) / each
+            if weights.is_file():
+                return weights, {"revision": commit}, dict(entry)
     raise InputError(f"{repo} holds no weights of {arch}@{tag}: give a file instead of {tag}")
 
 

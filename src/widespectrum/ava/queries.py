@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,9 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from widespectrum.errors import InputError
+from widespectrum.errors import InputError, UnknownNameError
 from widespectrum.prompts.tables import is_one_line, read_table
-from widespectrum.registry import unknown_name
 
 from .taxonomy import ELEMENTS
 
@@ -20,14 +20,16 @@ __all__ = ["Query", "calibrated", "query_set", "query_texts", "read_authors_inde
 
 _AUTHORS = ("commit_key", "query", "threshold", "negative_threshold", "negative_prompts")
 _AUTHORS_OPTIONAL = ("source_bucket", "n_negative_prompts", "message", "n_images")
+_RULES = ("threshold", "share", "negative_threshold", "negative_share")
+_OPTIONS = ("element", "negatives", *_RULES)
+_FILE = ("about", "queries", "negatives", "families", *_RULES)
 _COSINE = re.compile(r"-?[0-9]*\.?[0-9]+")
 
 
 def _check_rule(where: str, kind: str, cosine: float | None, share: float | None) -> None:
     if (cosine is None) == (share is None):
-        raise InputError(
-            f"{where}: expected either {kind}threshold or {kind}share, got {'both' if share else 'neither'}"
-        )
+        given = "neither" if cosine is None else "both"
+        raise InputError(f"{where}: expected either {kind}threshold or {kind}share, got {given}")
     if cosine is not None and not -1 <= cosine <= 1:
         raise InputError(f"{where}: {kind}threshold must be a cosine from -1 to 1, got {cosine}")
     if share is not None and not 0 < share < 1:
@@ -58,7 +60,8 @@ class Query:
             if not isinstance(text, str) or not text.strip() or not is_one_line(text):
                 raise InputError(f"{where}: a name and a text must be one line that is not empty, got {text!r}")
         if self.element and self.element not in ELEMENTS:
-            raise unknown_name("element", self.element, ELEMENTS, "widespectrum build ava_anti_aesthetic select --help")
+            near = difflib.get_close_matches(self.element, ELEMENTS, n=1, cutoff=0) or [""]
+            raise UnknownNameError(f"{where}: unknown element {self.element!r}; did you mean {near[0]}?")
         _check_rule(where, "", self.threshold, self.share)
         if self.negatives:
             _check_rule(where, "negative_", self.negative_threshold, self.negative_share)
@@ -76,17 +79,27 @@ def _load(path: Path | None) -> tuple[str, dict[str, Any]]:
         if path is None:
             text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
         else:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         content = json.loads(text)
     except OSError as error:
         raise InputError(f"{name} cannot be read ({error.strerror}); expected a query file in JSON") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: expected a query file in JSON, got something else ({error})") from None
     if not isinstance(content, dict) or not isinstance(content.get("queries"), list) or not content["queries"]:
         raise InputError(
             f"{name}: expected a JSON object with a list of 'queries', like the queries.json of the package"
         )
+    _check_keys(name, content, ("queries",), _FILE)
     return name, content
+
+
+def _check_keys(where: str, content: Any, required: Sequence[str], known: Sequence[str]) -> None:
+    if not isinstance(content, dict):
+        raise InputError(f"{where}: expected a JSON object, got {str(content)[:80]!r}")
+    if missing := [key for key in required if key not in content]:
+        raise InputError(f"{where}: {missing[0]!r} is missing")
+    if unknown := [key for key in content if key not in (*required, *known)]:
+        raise InputError(f"{where}: unknown key {unknown[0]!r}; expected some of {', '.join(known)}")
 
 
 def _number(where: str, entry: Mapping[str, Any], key: str) -> float | None:
@@ -96,40 +109,42 @@ def _number(where: str, entry: Mapping[str, Any], key: str) -> float | None:
     return value
 
 
+def _negatives(where: str, source: Mapping[str, Any]) -> list[str]:
+    texts = source.get("negatives", [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{where}: negatives must be a list of texts, got {str(texts)[:80]!r}")
+    return texts
+
+
 def _rules(where: str, entry: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, float | None]:
-    """The two rules of a query: its own ones come before the defaults, a threshold before a share."""
+    """The two rules of a query: its own ones come before the defaults."""
     rules: dict[str, float | None] = {}
-    for kind in ("", "negative_"):
-        source = entry if {f"{kind}threshold", f"{kind}share"} & set(entry) else defaults
-        cosine = _number(where, source, f"{kind}threshold")
-        rules |= {f"{kind}threshold": cosine}
-        rules |= {f"{kind}share": _number(where, source, f"{kind}share") if cosine is None else None}
+    for keys in (_RULES[:2], _RULES[2:]):
+        source = entry if set(keys) & set(entry) else defaults
+        rules |= {key: _number(where, source, key) for key in keys}
     return rules
 
 
-def _query(name: str, position: int, entry: Any, content: Mapping[str, Any], defaults: Mapping[str, Any]) -> Query:
-    where = f"{name}, query {position}"
-    known = {"name", "element", "text", "negatives", "threshold", "share", "negative_threshold", "negative_share"}
-    if not isinstance(entry, dict) or not {"name", "text"} <= set(entry) <= known:
-        raise InputError(f"{where}: expected an object with name and text, and if wanted {', '.join(sorted(known))}")
-    negatives = [*content.get("negatives", []), *entry.get("negatives", [])]
+def _query(where: str, entry: Any, negatives: Sequence[str], defaults: Mapping[str, Any]) -> Query:
+    _check_keys(where, entry, ("name", "text"), _OPTIONS)
+    if not isinstance(element := entry.get("element", ""), str):
+        raise InputError(f"{where}: element must be a text, got {element!r}")
+    texts = tuple(dict.fromkeys([*negatives, *_negatives(where, entry)]))
+    rules = _rules(where, entry, defaults)
     try:
-        return Query(
-            name=entry["name"],
-            text=entry["text"],
-            element=entry.get("element", ""),
-            negatives=tuple(dict.fromkeys(negatives)),
-            **_rules(where, entry, defaults),
-        )
+        return Query(name=entry["name"], text=entry["text"], element=element, negatives=texts, **rules)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
 
 def _family(name: str, content: Mapping[str, Any], family: str) -> Mapping[str, Any]:
-    families: Mapping[str, Mapping[str, Any]] = content.get("families", {})
+    families = content.get("families", {})
+    _check_keys(f"{name}, families", families, (), tuple(families))
     if family not in families:
         raise InputError(f"{name} has no thresholds for {family!r}; it has them for {', '.join(families) or 'none'}")
-    return families[family]
+    _check_keys(f"{name}, families, {family}", families[family], (), _RULES)
+    found: Mapping[str, Any] = families[family]
+    return found
 
 
 def query_set(path: Path | None = None, *, share: float | None = None, family: str = "") -> list[Query]:
@@ -139,10 +154,11 @@ def query_set(path: Path | None = None, *, share: float | None = None, family: s
     file. InputError names the query that is wrong.
     """
     name, content = _load(path)
-    defaults = _family(name, content, family) if family else dict(content)
+    defaults = _family(name, content, family) if family else content
     if share is not None and not family:
         defaults = {**defaults, "share": share, "threshold": None}
-    found = [_query(name, n, entry, content, defaults) for n, entry in enumerate(content["queries"], start=1)]
+    negatives, entries = _negatives(name, content), enumerate(content["queries"], start=1)
+    found = [_query(f"{name}, query {n}", entry, negatives, defaults) for n, entry in entries]
     _check_names(name, found)
     return found
 

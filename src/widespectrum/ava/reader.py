@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 
 from widespectrum.errors import InputError
 
-__all__ = ["STYLES", "AvaVotes", "read_names", "read_styles", "read_votes", "vote_statistics"]
+__all__ = ["LAST_TAG", "STYLES", "AvaVotes", "read_names", "read_styles", "read_votes", "vote_statistics"]
 
 STYLES = 14
 """How many photographic styles AVA labels."""
 
 _VOTES = tuple(f"n{score}" for score in range(1, 11))
 _COLUMNS = ("index", "image_id", *_VOTES, "tag1", "tag2", "challenge_id")
-_LAST_TAG = 66
+LAST_TAG = 66
+"""The semantic tags of AVA are numbered from 1 to here."""
 _MOST_VOTES = 10**6
 """A larger count is a slip; below it, sums of squares are exact in 64 bits."""
 
@@ -148,8 +149,8 @@ def _check(path: Path, votes: AvaVotes) -> None:
     )
     _refuse(
         path,
-        (votes.tags > _LAST_TAG).any(axis=1),
-        lambda row: f"a tag must be from 0 (none) to {_LAST_TAG}, got {votes.tags[row].max()}",
+        (votes.tags > LAST_TAG).any(axis=1),
+        lambda row: f"a tag must be from 0 (none) to {LAST_TAG}, got {votes.tags[row].max()}",
     )
     _, first, group = np.unique(ids, return_index=True, return_inverse=True)
     earlier = first[group]
@@ -176,17 +177,20 @@ def read_votes(path: Path) -> AvaVotes:
     return votes
 
 
-def read_names(path: Path) -> dict[int, str]:
-    """Number → name, as challenges.txt, tags.txt and styles.txt hold them: a number, one space, a name.
+def read_names(path: Path, *, last: int | None = None) -> dict[int, str]:
+    """Number → name, as challenges.txt, tags.txt and styles.txt hold them: a number (up to `last`), one space, a name.
 
     Names are given as they stand there, underscores included.
     """
     names: dict[int, str] = {}
     for where, line in _lines(path, "lines of a number and a name"):
         match = _NAMED.fullmatch(line)
-        if match is None or line != line.rstrip():
+        if match is None or line != line.rstrip() or not _line_problem(line):
             raise InputError(f"{where}: expected a number, one space and a name, got {line[:80]!r}")
-        if (number := int(match[1])) in names:
+        number = int(match[1])
+        if last is not None and number > last:
+            raise InputError(f"{where}: expected a number up to {last}, got {number}; is this another list of AVA?")
+        if number in names:
             raise InputError(f"{where}: the number {number} already stands for {names[number]!r}; remove one line")
         names[number] = match[2]
     return names

@@ -2,7 +2,8 @@
 
 For every query, in this order: an image is kept where its cosine reaches the query's threshold; dropped where it is
 too similar to a negative query; dropped where the query has found more than its cap. The cosines that decide are
-computed in float64, so that the outcome does not depend on chunks, threads or libraries.
+computed in float64, so that the outcome does not depend on chunks or threads; on another processor a cosine may differ
+in its last digits, and with it an image that lies on a threshold to within them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Stage folders of the builder: what made them, what is in them, and whether they are finished.
 
 `<work>/<stage>/stage.json` holds the inputs of the stage, its status and a summary. A stage that is run again with the
-same inputs goes on where it stopped; with other inputs it is refused, because two halves would be mixed.
+same inputs goes on where it stopped; with other inputs it is refused, because two halves would be mixed, unless it has
+stored nothing yet.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from widespectrum.errors import InputError, RunFolderError
-from widespectrum.store import reading, write_file
+from widespectrum.store import write_file
 
 __all__ = ["Stage", "file_digest", "open_stage", "read_stage"]
 
@@ -68,10 +69,13 @@ class Stage:
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    with reading(path):
+    remedy = f"delete the .parquet files of {path.parent} and run this step again"
+    try:
         table = pq.read_table(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise RunFolderError(f"{path} is damaged ({str(error).splitlines()[0]}): {remedy}") from error
     if not table.schema.equals(schema):
-        raise RunFolderError(f"{path} has other columns than expected: delete {path.parent} and run this step again")
+        raise RunFolderError(f"{path} has other columns than expected: {remedy}")
     return table
 
 
@@ -89,12 +93,12 @@ def _load(folder: Path) -> dict[str, Any]:
 def open_stage(work: Path, name: str, inputs: Mapping[str, Any]) -> Stage:
     """The stage called `name` in the folder `work`, begun now or before with the same `inputs` (JSON).
 
-    RunFolderError that names the first input that has changed where it was begun with others.
+    RunFolderError that names the first input that has changed where something was made with others.
     """
     folder, wanted = work / name, json.loads(json.dumps(inputs))
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; the step {name} needs a folder: choose another one with --work")
-    if not (folder / _FILE).exists():
+    if not (folder / _FILE).exists() or not _holds_something(folder):
         stage = Stage(folder, wanted)
         stage.start()
         return stage
@@ -106,6 +110,11 @@ def open_stage(work: Path, name: str, inputs: Mapping[str, Any]) -> Stage:
                 "make it anew, or choose another folder with --work"
             )
     return Stage(folder, wanted, content["summary"])
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether a table was stored; the list of photographs that could not be read depends on no input."""
+    return any(path.stem != "unread" for path in folder.rglob("*.parquet"))
 
 
 def _short(value: Any) -> str:
@@ -124,6 +133,8 @@ def read_stage(work: Path, name: str) -> Stage | None:
 
 def file_digest(path: Path) -> str:
     """sha256 of a file; InputError where there is none."""
+    if path.is_dir():
+        raise InputError(f"{path.absolute()}: expected a file, got a folder; name the file inside it")
     if not path.is_file():
         raise InputError(f"{path.absolute()}: there is no such file")
     with path.open("rb") as file:

@@ -21,11 +21,11 @@ from widespectrum.registry import label
 from widespectrum.store import write_file
 from widespectrum.types import digest
 
-from .captioning import CAPTIONS, photograph_path, prompt_digest, recaption
+from .captioning import CAPTIONS, check_root, photograph_path, prompt_digest, recaption
 from .counterparts import make_counterparts
 from .embedding import EmbeddingModel, embed_images, embed_texts
 from .queries import Query, calibrated, query_set, query_texts, read_authors_index
-from .reader import read_names, read_styles, read_votes
+from .reader import LAST_TAG, read_names, read_styles, read_votes
 from .recorded import agreement, read_recorded
 from .selection import COUNTS, ENTRIES, Selection, select
 from .similarity import Array
@@ -68,7 +68,7 @@ def read(work: Path, ava_txt: Path, *, challenges: Path | None, tags: Path | Non
         table = votes_table(
             read_votes(ava_txt),
             challenges=read_names(challenges) if challenges else None,
-            tags=read_names(tags) if tags else None,
+            tags=read_names(tags, last=LAST_TAG) if tags else None,
             styles=read_styles(styles) if styles else None,
         )
         stage.write("votes", table)
@@ -96,8 +96,7 @@ def _files(work: Path, root: Path) -> tuple[list[int], int]:
 
 def embed(work: Path, root: Path, model: EmbeddingModel, *, batch_size: int) -> str:
     """Embed the photographs `<root>/<id>.jpg`: those of AVA.txt where it was read, else all that are there."""
-    if not root.is_dir():
-        raise InputError(f"{root.absolute()} is no folder; expected the folder with the photographs <id>.jpg of AVA")
+    check_root(root)
     ids, strangers = _files(work, root)
     files = [(ava_id, photograph_path(root, ava_id)) for ava_id in ids]
     found = embed_images(model, files, work / "embed", batch_size=batch_size)
@@ -125,6 +124,11 @@ class Wanted:
             raise InputError("--share and --thresholds are two rules for the same queries; give one of them")
         if self.like_authors and (self.share or self.family):
             raise InputError("--like-authors brings its own thresholds; leave --share and --thresholds out")
+        if self.recorded and not self.like_authors and (self.queries or self.share or self.family or self.cap):
+            raise InputError(
+                "--recorded takes over a selection as it is; leave --queries, --share, --thresholds and --cap out, or "
+                "compare it with a replay (--like-authors)"
+            )
 
     def load(self) -> list[Query]:
         """The queries."""

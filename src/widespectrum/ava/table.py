@@ -15,7 +15,7 @@ from tqdm import tqdm
 from widespectrum.errors import InputError
 from widespectrum.prompts.images import open_photograph
 
-from .captioning import CAPTION_NAMES, photograph_path
+from .captioning import CAPTION_NAMES, check_root, photograph_path
 from .reader import AvaVotes, vote_statistics
 
 __all__ = [
@@ -203,6 +203,7 @@ def attach(rows: Sequence[dict[str, Any]], root: Path) -> dict[int, str]:
 
     A row without a usable photograph keeps its place, with a null image and its `image_status`.
     """
+    check_root(root)
     problems: dict[int, str] = {}
     for row in tqdm(rows, desc="check photographs", delay=2, leave=False, dynamic_ncols=True):
         path = photograph_path(root, row["ava_id"])

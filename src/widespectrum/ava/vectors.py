@@ -36,7 +36,7 @@ def _load_array(path: Path, expected: str) -> NDArray[Any]:
     if not path.is_file():
         raise InputError(f"{path.absolute()}: there is no such file; expected {expected}")
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} is no array that NumPy saved, or is cut off ({error}): make it again") from None
     return array
@@ -48,7 +48,7 @@ def _load_json(path: Path, expected: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise InputError(f"{path}: expected {expected} in JSON, got something else") from None
+        raise InputError(f"{path} is no JSON; expected {expected}") from None
 
 
 def _open(folder: Path) -> tuple[Array, str]:
@@ -81,7 +81,15 @@ def open_image_vectors(folder: Path) -> ImageVectors:
         raise InputError(
             f"{folder / 'ids.npy'}: expected {len(embeddings)} whole numbers, got {ids.dtype} of shape {ids.shape}"
         )
-    return ImageVectors(embeddings=embeddings, ids=np.asarray(ids, dtype=np.int64), model=model)
+    numbers = np.asarray(ids, dtype=np.int64)
+    wrong = numbers < 1  # so is what does not fit into 64 bits
+    wrong[np.delete(np.arange(len(numbers)), np.unique(numbers, return_index=True)[1])] = True
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise InputError(
+            f"{folder / 'ids.npy'}, row {place + 1}: expected a positive number that is there once, got {ids[place]}"
+        )
+    return ImageVectors(embeddings=embeddings, ids=numbers, model=model)
 
 
 def read_text_vectors(folder: Path, model: str) -> dict[str, Array]:
@@ -96,6 +104,8 @@ def read_text_vectors(folder: Path, model: str) -> dict[str, Array]:
         raise InputError(
             f"{folder / 'queries.json'}: expected a list of {len(embeddings)} texts, one for each embedding"
         )
+    if twice := [text for text in texts if texts.count(text) > 1]:
+        raise InputError(f"{folder / 'queries.json'}: the text {twice[0]!r} is there twice; embed every text once")
     return dict(zip(texts, np.asarray(embeddings, dtype=np.float32), strict=True))
 
 

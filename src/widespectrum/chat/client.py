@@ -18,7 +18,7 @@ from .endpoint import Endpoint
 from .journal import Journal
 from .pictures import prepare
 from .questions import Question, Request, compose
-from .replies import BadReplyError, Outcome, failure, parse, read_body, validator
+from .replies import BadReplyError, Outcome, failure, parse, read_body, validator, writable
 from .workers import StoppedError, Workers
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ class Chat:
                 f"{self.endpoint} gave no reply to {what} that fits the schema, after {times} ({outcome.error}): "
                 "ask again, or leave the question out",
                 key=request.key,
-                raw=outcome.raw or "",
+                raw=writable(outcome.raw or ""),
             )
         if outcome.code in _WHAT_TO_DO:
             return InputError(f"{self.endpoint} refused {what} ({outcome.error}): {_WHAT_TO_DO[outcome.code]}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import jsonschema.protocols
     import openai
 
-__all__ = ["BadReplyError", "Outcome", "failure", "parse", "read_body", "validator"]
+__all__ = ["BadReplyError", "Outcome", "failure", "parse", "read_body", "validator", "writable"]
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*)```", re.DOTALL | re.IGNORECASE)
 _OF_THE_QUESTION = ("content_filter", "content_policy_violation", "context_length_exceeded", "moderation_blocked")
@@ -64,8 +64,13 @@ class Outcome:
         return self.code is None or self.code in (408, 409, 429) or self.code >= 500
 
 
+def writable(text: str) -> str:
+    """The text with halves of surrogate pairs, which no UTF-8 file takes, spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _one_line(text: str, limit: int = 300) -> str:
-    line = " ".join(text.split())
+    line = writable(" ".join(text.split()))
     return line if len(line) <= limit else f"{line[:limit]}..."
 
 
@@ -94,6 +99,9 @@ def parse(text: str, schema: str) -> tuple[dict[str, Any] | None, str]:
     fenced = _FENCED.fullmatch(text.strip())
     try:
         value = json.loads(fenced[1] if fenced else text, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return None, "half a surrogate pair in a text"
     except (ValueError, RecursionError) as error:
         return None, f"no JSON: {error}"
     if not isinstance(value, dict):

@@ -14,13 +14,17 @@ FOLDS = 4
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a list with their numbers; InputError for a missing file, other bytes than UTF-8, an empty line."""
+    """The lines of a list with their numbers; InputError for a missing or empty file, other bytes than UTF-8, an empty
+    line.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: there is no such file; expected a split list of LAPIS, one name per line") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected UTF-8 text, got other bytes at byte {error.start}; copy it again") from None
+    if not text:
+        raise InputError(f"{path} is empty; expected a split list of LAPIS: copy it again")
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             raise InputError(f"{path}, line {number}: the line is empty; remove it")

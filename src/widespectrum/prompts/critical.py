@@ -2,7 +2,7 @@
 
 Five topics (anti-war, pollution, inequality, censorship, digital overload) with twenty pairs each. The socially
 critical prompt, `wide_spectrum_prompt`, is a concrete scene and not a slogan; `original_prompt` is its neutral control:
-the same scene, medium and composition at about the same length (within 30 % of the words), with the criticism taken
+the same scene, medium and composition at about the same length (within 10 % of the words), with the criticism taken
 out. No pair shows a real person, state or party.
 
 Guo, Qian, Hasan and Du (ICML 2026, arXiv 2512.11883) give one critical prompt to an aligned generator and to its base,

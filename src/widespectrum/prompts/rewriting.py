@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -81,6 +82,17 @@ def _as_sentence(caption: str) -> str:
 def negative_prompt(dimensions: Iterable[str]) -> str:
     """The opposites of what the dimensions ask for, one word each."""
     return ", ".join(effect_words()[name]["opposite"] for name in dimensions)
+
+
+def _plain(text: str) -> str:
+    """The text in one line and in composed characters."""
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def _as_it_stands(phrase: str, prompt: str) -> str:
+    """The words of the prompt that a phrase means, whatever its capitals and the stop at its end; else the phrase."""
+    match = re.search(re.escape(phrase.rstrip(" .,;:!")), prompt, re.IGNORECASE) if phrase not in prompt else None
+    return match[0] if match else phrase
 
 
 class TemplateRewriter:
@@ -170,13 +182,18 @@ class ChatRewriter:
         return question._replace(key=f"{question.key}#corrected", messages=messages)
 
     def _rewrite(self, request: Request, question: Question, reply: dict[str, Any] | BadReplyError) -> Rewrite:
-        asked = str(question.messages[-1]["content"])
+        asked = "\n\n".join(message["content"] for message in question.messages if message["role"] == "user")
         if not isinstance(reply, dict):
             return Rewrite(pair_id=request.pair_id, prompt="", problems=(str(reply),), asked=asked, reply=reply.raw)
-        prompt = unicodedata.normalize("NFC", " ".join(reply["prompt"].split()))
-        phrases = {entry["dimension"]: " ".join(entry["phrase"].split()) for entry in reply["effects"]}
+        prompt = _plain(reply["prompt"])
+        phrases: dict[str, str] = {}
+        for entry in reply["effects"]:
+            phrase = _as_it_stands(_plain(entry["phrase"]), prompt)
+            first = phrases.get(entry["dimension"])
+            if not first or first not in prompt:
+                phrases[entry["dimension"]] = phrase
         problems = check_prompt(request.caption, prompt, request.dimensions, phrases)
-        negative = " ".join(reply["negative_prompt"].split())
+        negative = _plain(reply["negative_prompt"])
         if not 1 <= len(negative.split()) <= MAX_NEGATIVE_WORDS:
             problems.append(f"negative prompt of {len(negative.split())} words; expected 1 to {MAX_NEGATIVE_WORDS}")
         return Rewrite(

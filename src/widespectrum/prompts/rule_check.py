@@ -1,7 +1,7 @@
 """The rule check of a wide-spectrum prompt, whoever wrote it: a person, a template or a language model.
 
 It reads words, not meaning. A prompt that passes keeps the caption's content words, names every requested effect, names
-no other one and is short; whether it reads well is for people to say.
+no other one, is short and is prose; whether it reads well is for people to say.
 """
 
 from __future__ import annotations
@@ -19,6 +19,13 @@ MIN_WORDS, MAX_WORDS = 8, 69
 """A prompt has fewer than 70 words, as in the paper."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_NO_PROSE = re.compile(r"</?[a-z!][^>]*>|&#?\w+;|https?://|[*_`]{2,}|^\s*(?:#|[{\[])", re.IGNORECASE)
+_TALK = re.compile(
+    r"\b(?:ignore|disregard|forget) (?:\w+ ){0,2}(?:previous|prior|earlier|above)\b|\bas an ai\b|\blanguage model\b"
+    r"|\bjson\b|\bi(?:['’]m| am) (?:sorry|unable|not able)\b|\bi can(?:not|['’]t)\b|\b(?:system|user|negative) prompt\b"
+    r"|^(?:sure|certainly|prompt|(?:here is|here['’]s) (?:a|the|your) (?:\w+ )?prompt)\b",
+    re.IGNORECASE,
+)
 _SUFFIXES = ("ingly", "edly", "ing", "ied", "ies", "ed", "es", "ly", "s", "e", "y")
 
 
@@ -30,7 +37,11 @@ def _stop_words() -> frozenset[str]:
 
 @cache
 def effect_words() -> Mapping[str, Mapping[str, Any]]:
-    """Per dimension: what it `asks` for, `cues` that name it, `signs` that give it away, caption words that `yield`."""
+    """Per dimension: what it `asks` for in words, its `opposite`, and patterns of words.
+
+    `cues` name it by themselves, `hints` within a phrase that is said to name it, `signs` give it away where nobody
+    asked for it; `yields` are words of a caption that it may replace.
+    """
     table: dict[str, dict[str, Any]] = json.loads(
         resources.files(__package__).joinpath("effect_words.json").read_text(encoding="utf-8")
     )
@@ -38,8 +49,9 @@ def effect_words() -> Mapping[str, Mapping[str, Any]]:
 
 
 @cache
-def _pattern(dimension: str, kind: str) -> re.Pattern[str]:
-    return re.compile(rf"\b(?:{'|'.join(effect_words()[dimension][kind])})\b", re.IGNORECASE)
+def _pattern(dimension: str, *kinds: str) -> re.Pattern[str]:
+    words = [word for kind in kinds for word in effect_words()[dimension][kind]]
+    return re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE)
 
 
 def _stem(word: str) -> str:
@@ -58,6 +70,16 @@ def content_words(caption: str) -> list[str]:
     return list({_stem(word): word for word in words}.values())
 
 
+def _foreign(caption: str, prompt: str) -> Iterator[str]:
+    """What a language model lets slip into a prompt: what cannot be seen, markup, and talk to somebody."""
+    if unseen := sorted({f"U+{ord(character):04X}" for character in prompt if not character.isprintable()}):
+        yield f"characters that cannot be seen: {', '.join(unseen)}"
+    for pattern, kind in ((_NO_PROSE, "markup"), (_TALK, "talk")):
+        match = pattern.search(prompt)
+        if match and match[0].lower() not in caption.lower():
+            yield f"{kind} in place of a description: {match[0]!r}"
+
+
 def _lost_words(caption: str, prompt: str, dimensions: Sequence[str]) -> list[str]:
     kept = {_stem(word) for word in _WORD.findall(prompt)}
     may_go = {_stem(word) for name in dimensions for word in effect_words()[name]["yields"]}
@@ -66,7 +88,7 @@ def _lost_words(caption: str, prompt: str, dimensions: Sequence[str]) -> list[st
 
 def _unrequested(caption: str, prompt: str, dimensions: Sequence[str]) -> Iterator[tuple[str, str]]:
     """(dimension, word) for every sign of an effect that nobody asked for and that the caption does not hold."""
-    requested = [_pattern(name, "cues") for name in dimensions]
+    requested = [_pattern(name, "cues", "hints") for name in dimensions]
     for name in effect_words():
         if name in dimensions:
             continue
@@ -76,17 +98,22 @@ def _unrequested(caption: str, prompt: str, dimensions: Sequence[str]) -> Iterat
                 yield name, match[0]
 
 
-def _unnamed(prompt: str, dimensions: Sequence[str], phrases: Mapping[str, str] | None) -> Iterator[str]:
+def _unnamed(caption: str, prompt: str, dimensions: Sequence[str]) -> Iterator[str]:
     for name in dimensions:
-        if phrases is None:
-            if not _pattern(name, "cues").search(prompt):
-                yield f"no word of the prompt names the effect {name!r}"
-            continue
+        cues = (match[0].lower() for match in _pattern(name, "cues").finditer(prompt))
+        if all(cue in caption.lower() for cue in cues):
+            yield f"no word of the prompt names the effect {name!r}"
+
+
+def _badly_named(prompt: str, dimensions: Sequence[str], phrases: Mapping[str, str]) -> Iterator[str]:
+    for name in dimensions:
         phrase = phrases.get(name, "")
         if not phrase or phrase not in prompt:
             yield f"the phrase given for {name!r} does not stand in the prompt: {phrase!r}"
-        elif not _pattern(name, "cues").search(phrase):
+        elif not _pattern(name, "cues", "hints").search(phrase):
             yield f"no word of the phrase given for {name!r} names that effect: {phrase!r}"
+    if surplus := [name for name in phrases if name not in dimensions]:
+        yield f"phrases for effects that were not requested: {', '.join(surplus)}"
 
 
 def check_prompt(
@@ -94,18 +121,18 @@ def check_prompt(
 ) -> list[str]:
     """What is wrong with `prompt` as the wide-spectrum counterpart of `caption`; nothing where it passes.
 
-    `phrases` maps a dimension to the words of the prompt that ask for it; without it any cue of the dimension counts.
+    `phrases` maps a dimension to the words of the prompt that ask for it; without it any cue of the dimension counts
+    that the caption does not hold.
     """
     problems = []
     if not MIN_WORDS <= (count := len(prompt.split())) <= MAX_WORDS:
         problems.append(f"{count} words; expected {MIN_WORDS} to {MAX_WORDS}")
     if prompt.strip() == caption.strip():
         problems.append("the prompt is the caption")
+    problems += _foreign(caption, prompt)
     if lost := _lost_words(caption, prompt, dimensions):
         problems.append(f"words of the caption are lost: {', '.join(lost)}")
-    problems += _unnamed(prompt, dimensions, phrases)
-    if phrases is not None and (surplus := [name for name in phrases if name not in dimensions]):
-        problems.append(f"phrases for effects that were not requested: {', '.join(surplus)}")
+    problems += _unnamed(caption, prompt, dimensions) if phrases is None else _badly_named(prompt, dimensions, phrases)
     problems += [
         f"names the unrequested effect {n!r}: {word!r}" for n, word in _unrequested(caption, prompt, dimensions)
     ]

@@ -122,7 +122,7 @@ def load_encoder(name: str, path: Path | str | None = None) -> Encoder | Unavail
             raise InputError(f"unknown text encoder {name!r}: give its tokenizer, --tokenizer {name}=PATH")
         found = _clip_file_of_open_clip() if name == "clip" else None
         if found is None:
-            return Unavailable(name, f"no vocabulary of {name} on this machine: give it, --tokenizer {name}=PATH")
+            return Unavailable(name, f"its vocabulary was not at hand (--tokenizer {name}=PATH gives it)")
         if importlib.util.find_spec("tokenizers") is None:
             return Unavailable(name, "the package tokenizers is not installed: pip install 'widespectrum[tokens]'")
         path = found

@@ -133,10 +133,10 @@ def _record_sets(out: Path, config: str, split: str, files: list[Path]) -> list[
     return made
 
 
-def _description(text: str) -> str:
-    """The first paragraph of a card."""
+def _description(text: str, name: str) -> str:
+    """The first paragraph of a card; the name of the dataset where it has none."""
     blocks = re.split(r"\n\s*\n", text.strip())
-    return next(" ".join(block.split()) for block in blocks if not block.startswith("#"))
+    return next((" ".join(block.split()) for block in blocks if block and not block.startswith("#")), name)
 
 
 def _rai(name: str) -> Mapping[str, Any]:
@@ -145,25 +145,26 @@ def _rai(name: str) -> Mapping[str, Any]:
     return {f"rai:{key}": value for key, value in fields.items()}
 
 
-def describe(out: Path, name: str, repo_id: str = "") -> dict[str, Any]:
+def describe(out: Path, name: str, repo_id: str = "", version: str = __version__) -> dict[str, Any]:
     """The JSON-LD of the dataset folder `out`, of which the card is there.
 
-    Without `repo_id` the file addresses are relative to the folder, so that it can be checked where it lies.
+    Without `repo_id` the file addresses are relative to the folder, so that it can be checked where it lies; with it
+    they are those of the tag `v<version>` on the Hub.
     """
     card = DatasetCard((out / "README.md").read_text(encoding="utf-8"))
     page = f"https://huggingface.co/datasets/{repo_id}" if repo_id else "https://huggingface.co/datasets"
     files = {(config, split): paths for config in configs_of(out) for split, paths in splits_of(out, config).items()}
     licenses = sorted({read_provenance(out / config).license for config in configs_of(out)} - {""})
-    base = f"{page}/resolve/main/" if repo_id else ""
+    base = f"{page}/resolve/v{version}/" if repo_id else ""
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "name": name,
-        "description": _description(card.text),
+        "description": _description(card.text, name),
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         "license": [_LICENSES.get(license, license) for license in licenses],
         "url": page,
-        "version": __version__,
+        "version": version,
         "datePublished": RELEASED,
         "citeAs": _citation(),
         "creator": {"@type": "sc:Organization", "name": "The widespectrum authors"},
@@ -185,7 +186,7 @@ def _citation() -> str:
     )
 
 
-def write_croissant(out: Path, name: str, repo_id: str = "") -> None:
+def write_croissant(out: Path, name: str, repo_id: str = "", version: str = __version__) -> None:
     """Write `croissant.json` into the dataset folder `out`."""
-    text = json.dumps(describe(out, name, repo_id), indent=2, ensure_ascii=False)
+    text = json.dumps(describe(out, name, repo_id, version), indent=2, ensure_ascii=False)
     write_file(out / FILE_NAME, (text + "\n").encode())

@@ -29,6 +29,8 @@ LARGEST_FILE = 1 << 30
 """Bytes; an Arrow column of binary values holds less than 2 GiB."""
 
 FILES_PER_GROUP = 100
+# Each change from thread to thread costs as much as reading a small file.
+_FILES_PER_BATCH = 10
 _BYTES_PER_GROUP = 64 << 20
 
 _JPEG = b"\xff\xd8"
@@ -178,11 +180,14 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _outcome(waiting: Future[ImageFile]) -> ImageFile | InputError:
-    try:
-        return waiting.result()
-    except InputError as error:
-        return error
+def _read_batch(files: Sequence[FoundFile], into: Sequence[memoryview]) -> list[ImageFile | InputError]:
+    found: list[ImageFile | InputError] = []
+    for file, view in zip(files, into, strict=True):
+        try:
+            found.append(read_image(file, view))
+        except InputError as error:
+            found.append(error)
+    return found
 
 
 def _groups(files: Sequence[FoundFile]) -> Iterator[range]:
@@ -204,23 +209,25 @@ def read_groups(
     Gives which files, for each what the check found or why it failed, and a buffer in which their bytes stand one after
     the other. The threads are one group ahead, in a second buffer; a buffer is good until the next group is asked for.
     """
-    buffers = [bytearray(), bytearray()]
+    groups, buffers = list(_groups(files)), [bytearray(), bytearray()]
+    waiting: dict[int, list[Future[list[ImageFile | InputError]]]] = {}
 
-    def start(number: int, group: range) -> list[Future[ImageFile]]:
-        sizes = [files[index].size for index in group]
-        if len(buffers[number % 2]) < sum(sizes):
-            buffers[number % 2] = bytearray(sum(sizes))
-        view, ends = memoryview(buffers[number % 2]), list(itertools.accumulate(sizes))
-        places = zip(group, ends, sizes, strict=True)
-        return [pool.submit(read_image, files[index], view[end - size : end]) for index, end, size in places]
+    def start(number: int) -> None:
+        group = files[groups[number].start : groups[number].stop]
+        ends = list(itertools.accumulate((file.size for file in group), initial=0))
+        if len(buffers[number % 2]) < ends[-1]:
+            buffers[number % 2] = bytearray(ends[-1])
+        whole = memoryview(buffers[number % 2])
+        views = [whole[begin:end] for begin, end in itertools.pairwise(ends)]
+        batches = [slice(first, first + _FILES_PER_BATCH) for first in range(0, len(group), _FILES_PER_BATCH)]
+        waiting[number] = [pool.submit(_read_batch, group[batch], views[batch]) for batch in batches]
 
     def finish(number: int) -> tuple[range, list[ImageFile | InputError], bytearray]:
-        return groups[number], [_outcome(each) for each in waiting.pop(number)], buffers[number % 2]
+        found = [image for batch in waiting.pop(number) for image in batch.result()]
+        return groups[number], found, buffers[number % 2]
 
-    groups = list(_groups(files))
-    waiting: dict[int, list[Future[ImageFile]]] = {}
-    for number, group in enumerate(groups):
-        waiting[number] = start(number, group)
+    for number in range(len(groups)):
+        start(number)
         if number:
             yield finish(number - 1)
     if groups:
@@ -235,7 +242,7 @@ class Folder:
         self.root = root.resolve()
         if not self.root.is_dir():
             raise InputError(f"{root} is not a folder; expected the folder that holds the image files")
-        self._parents: dict[Path, Path] = {}
+        self._names: dict[str, str | None] = {}
 
     def name(self, path: Path) -> str:
         """`path` below the root, as text that can be stored, however odd it is."""
@@ -245,25 +252,32 @@ class Folder:
     def find(self, path: Path) -> FoundFile:
         """The regular file at `path`; InputError holds the reason why it is none that is taken, and no path."""
         try:
-            if path.parent not in self._parents:
-                self._parents[path.parent] = path.parent.resolve()
-            real = self._parents[path.parent] / path.name
-            found = real.lstat()
-            name = real
-            if stat.S_ISLNK(found.st_mode):
-                real = real.resolve()
-                found = real.stat()
-            str(path).encode()
+            name, found = self._look(path)
+            (name or "").encode()
         except (FileNotFoundError, NotADirectoryError):
             raise InputError("is missing") from None
         except UnicodeEncodeError:
             raise InputError("has a name that is not valid UTF-8; rename it") from None
         except (OSError, RuntimeError, ValueError) as error:  # loops of links, null bytes, names that are too long
             raise InputError(f"cannot be opened ({getattr(error, 'strerror', None) or error})") from error
-        if not (name.is_relative_to(self.root) and real.is_relative_to(self.root)):
+        if name is None:
             raise InputError("lies outside the root folder; copy it into the folder")
         if not stat.S_ISREG(found.st_mode):
             raise InputError("is not a file")
         if found.st_size > LARGEST_FILE:
             raise InputError(f"is too large: {found.st_size:,} bytes, at most {LARGEST_FILE:,} are taken")
-        return FoundFile(real, name.relative_to(self.root).as_posix(), found.st_size, found.st_mtime_ns)
+        return FoundFile(path, name, found.st_size, found.st_mtime_ns)
+
+    def _look(self, path: Path) -> tuple[str | None, os.stat_result]:
+        """The name of `path` below the root, None where it or its target lies outside, and what it is."""
+        parent, leaf = os.path.split(path)
+        if parent not in self._names:
+            real = Path(parent).resolve()
+            inside = real.is_relative_to(self.root)
+            self._names[parent] = f"{real.relative_to(self.root).as_posix()}/".removeprefix("./") if inside else None
+        above, found = self._names[parent], path.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            target = path.resolve(strict=True)
+            found = target.stat()
+            above = above if target.is_relative_to(self.root) else None
+        return None if above is None else above + leaf, found

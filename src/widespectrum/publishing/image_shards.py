@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -59,6 +59,10 @@ def _read_journal(path: Path) -> dict[str, Shard]:
     return {shard.fingerprint: shard for shard in found}
 
 
+def _digest(images: Sequence[tuple[str, str, str]]) -> str:
+    return hashlib.sha256(json.dumps(images).encode()).hexdigest()
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -75,12 +79,14 @@ class ShardFolder:
         self.split, self.key = split, key
         self.journal = self.work / f"{split}.json"
         self.known = _read_journal(self.journal)
+        self._places: dict[str, Path] = {}
+        self._images: dict[str, list[tuple[str, str, str]]] = {}
 
     def temporary(self, fingerprint: str) -> Path:
         """Where a shard is written."""
         return self.work / f".tmp-{self.split}-{fingerprint}.parquet"
 
-    def images(self, path: Path) -> list[tuple[str, str, str]]:
+    def _read(self, path: Path) -> list[tuple[str, str, str]]:
         """(key, path, sha256) of every row of a shard."""
         with pq.ParquetFile(path) as file:
             table = file.read(columns=[self.key, "image.path", "sha256"])
@@ -88,33 +94,36 @@ class ShardFolder:
         paths = [each["path"] for each in table["image"].to_pylist()]
         return [(str(key), path, digest) for key, path, digest in zip(keys, paths, digests, strict=True)]
 
-    def _digest(self, path: Path) -> str:
-        return hashlib.sha256(json.dumps(self.images(path)).encode()).hexdigest()
-
-    def path(self, shard: Shard) -> Path | None:
-        """Where a finished shard with rows lies; None where it was removed or altered since."""
-        waiting = self.work / f"{self.split}-{shard.fingerprint}.parquet"
-        for path in [waiting, *([self.folder / shard.name] if shard.name else [])]:
-            try:
-                if path.stat().st_size == shard.size and self._digest(path) == shard.content:
-                    return path
-            except (OSError, pa.ArrowException, KeyError):
-                continue
-        return None
+    def images(self, shard: Shard) -> list[tuple[str, str, str]]:
+        """(key, path, sha256) of every row of a shard that was found or added; to be asked for once."""
+        return self._images.pop(shard.fingerprint, [])
 
     def find(self, fingerprint: str) -> Shard | None:
-        """The shard that an earlier run made of the same rows and files, where it is still there."""
+        """The shard that an earlier run made of the same rows and files, where it is still there unaltered."""
         shard = self.known.get(fingerprint)
-        return shard if shard and (shard.rows == 0 or self.path(shard)) else None
+        if shard is None or shard.rows == 0:
+            return shard
+        for path in (self._waiting(shard), self.folder / (shard.name or "none")):
+            try:
+                if path.stat().st_size != shard.size or _digest(images := self._read(path)) != shard.content:
+                    continue
+            except (OSError, pa.ArrowException, KeyError):
+                continue
+            self._places[fingerprint], self._images[fingerprint] = path, images
+            return shard
+        return None
+
+    def _waiting(self, shard: Shard) -> Path:
+        return self.work / f"{self.split}-{shard.fingerprint}.parquet"
 
     def add(self, fingerprint: str, rejected: Sequence[Rejected]) -> Shard:
         """Put a shard that was written at its temporary place into the journal; without rows its file is removed."""
         written = self.temporary(fingerprint)
-        rows = pq.read_metadata(written).num_rows
-        shard = Shard(fingerprint, rows, written.stat().st_size, self._digest(written), tuple(rejected))
-        if rows:
+        images = self._read(written)
+        shard = Shard(fingerprint, len(images), written.stat().st_size, _digest(images), tuple(rejected))
+        if images:
             _sync(written)
-            written.replace(self.work / f"{self.split}-{fingerprint}.parquet")
+            self._places[fingerprint], self._images[fingerprint] = written.replace(self._waiting(shard)), images
         else:
             written.unlink()
         self.known[fingerprint] = shard
@@ -131,23 +140,18 @@ class ShardFolder:
         final = [self.folder / f"{self.split}-{i:05d}-of-{len(filled):05d}.parquet" for i in range(len(filled))]
         names = {shard.fingerprint: path.name for shard, path in zip(filled, final, strict=True)}
         self.known = {shard.fingerprint: replace(shard, name=names.get(shard.fingerprint, "")) for shard in shards}
-        before = {shard.fingerprint: self.path(shard) for shard in filled}
         self.folder.mkdir(parents=True, exist_ok=True)
-        if set(before.values()) != set(final) or set(self._there()) != set(final):
-            self._move(before, final)
+        if [self._places[shard.fingerprint] for shard in filled] != final or set(self._there()) != set(final):
+            self._move(filled, final)
         self._write_journal(self.known.values())
         return tuple(final)
 
     def _there(self) -> Iterator[Path]:
         return self.folder.glob(f"{self.split}-[0-9]*-of-*.parquet")
 
-    def _move(self, before: Mapping[str, Path | None], final: Sequence[Path]) -> None:
-        """All shards into the working folder, the journal with their names, and only then to their places."""
-        waiting = [self.work / f"{self.split}-{fingerprint}.parquet" for fingerprint in before]
-        for old, new in zip(before.values(), waiting, strict=True):
-            if old is None:
-                raise InputError(f"a finished shard vanished from {self.work} during the run; run again")
-            old.replace(new)
+    def _move(self, shards: Sequence[Shard], final: Sequence[Path]) -> None:
+        """All shards into the working folder, their names into the journal, only then the shards to their places."""
+        waiting = [self._places[shard.fingerprint].replace(self._waiting(shard)) for shard in shards]
         self._write_journal(self.known.values())
         for stale in self._there():
             stale.unlink()

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
@@ -105,6 +105,8 @@ class _Packer:
         self.row_features = datasets.Features({k: v for k, v in features.items() if k not in IMAGE_FEATURES})
         self.rejected: list[Rejected] = []
         self.kept = 0
+        self.first_with: dict[bytes, str] = {}
+        self.duplicates: list[Duplicate] = []
 
     def chunks(self, items: Iterable[tuple[Mapping[str, Any], Path]]) -> Iterator[_Chunk]:
         """The rows whose files are there, a shard at a time; the others go to `rejected`."""
@@ -183,12 +185,28 @@ class _Packer:
         if found := self.shards.find(fingerprint):
             self.kept += 1
             self.bar.update(len(chunk.files))
-            return finisher.submit(lambda: found)
+            return finisher.submit(self._finish, lambda: found)
         try:
             rejected = self.write(chunk, table, self.shards.temporary(fingerprint), readers)
         except OSError as error:
             raise _cannot_write(self.shards.folder, error) from error
-        return finisher.submit(self.shards.add, fingerprint, rejected)
+        return finisher.submit(self._finish, lambda: self.shards.add(fingerprint, rejected))
+
+    def _finish(self, finished: Callable[[], Shard]) -> Shard:
+        """Make a shard last, and list the rows whose image an earlier row has; one shard after the other, in order."""
+        shard = finished()
+        for key, name, digest in self.shards.images(shard):
+            if (same_as := self.first_with.setdefault(bytes.fromhex(digest), key)) != key:
+                self.duplicates.append(Duplicate(key, name, same_as))
+        return shard
+
+
+def _ahead(chunks: Iterator[_Chunk], planner: ThreadPoolExecutor) -> Iterator[_Chunk]:
+    """`chunks`, each gathered while the one before it is worked on."""
+    waiting = planner.submit(next, chunks, None)
+    while chunk := waiting.result():
+        waiting = planner.submit(next, chunks, None)
+        yield chunk
 
 
 def _cannot_write(folder: Path, error: OSError) -> InputError:
@@ -206,14 +224,6 @@ def _image_columns(
     for name, kind in (("sha256", pa.string()), ("width", pa.int32()), ("height", pa.int32())):
         columns[name] = pa.array([getattr(image, name, None) for image in found], kind)
     return columns
-
-
-def _duplicates(shards: ShardFolder, paths: Iterable[Path]) -> Iterator[Duplicate]:
-    first: dict[bytes, str] = {}
-    for path in paths:
-        for key, name, digest in shards.images(path):
-            if (same := first.setdefault(bytes.fromhex(digest), key)) != key:
-                yield Duplicate(key, name, same)
 
 
 def _list(path: Path, split: str, kind: type, rows: Sequence[Rejected] | Sequence[Duplicate]) -> None:
@@ -258,10 +268,11 @@ def pack_images(
         tqdm(total=total, desc=f"packing {config}/{split}", unit=" images", delay=2, leave=False) as bar,
         quiet(),
         ThreadPoolExecutor(packing.workers) as readers,
+        ThreadPoolExecutor(1) as planner,
         ThreadPoolExecutor(1) as finisher,
     ):
         packer = _Packer(packing, features, shards, bar)
-        waiting = [packer.shard(chunk, readers, finisher) for chunk in packer.chunks(items)]
+        waiting = [packer.shard(chunk, readers, finisher) for chunk in _ahead(packer.chunks(items), planner)]
         try:
             done = [each.result() for each in waiting]
         except OSError as error:
@@ -272,6 +283,5 @@ def pack_images(
             why = "; ".join(f"{each.path} {each.reason}" for each in rejected[:3]) or "there are no rows"
             raise InputError(f"{config}/{split}: no image can be packed ({why}); see {out / config / 'rejected.csv'}")
         paths = shards.settle(done)
-        duplicates = tuple(_duplicates(shards, paths))
-        _list(out / config / "duplicates.csv", split, Duplicate, duplicates)
-    return Packed(sum(shard.rows for shard in done), paths, packer.kept, rejected, duplicates)
+        _list(out / config / "duplicates.csv", split, Duplicate, packer.duplicates)
+    return Packed(sum(shard.rows for shard in done), paths, packer.kept, rejected, tuple(packer.duplicates))
