@@ -291,7 +291,8 @@ def test_exit_codes(monkeypatch, kind):
 
     monkeypatch.setattr(cli, "_target", fail)
     result = invoke("run", "x")
-    assert (result.exit_code, result.stderr) == (1 if kind in (HubError, ModelError) else 2, "error: expected a, got b: do c\n")
+    passes = kind in (HubError, ModelError)
+    assert (result.exit_code, result.stderr) == (1 if passes else 2, "error: expected a, got b: do c\n")
 
 
 def test_what_failed_is_named_and_everything_else_kept(workplace, run_file, monkeypatch):
