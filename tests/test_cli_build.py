@@ -90,7 +90,7 @@ def test_the_help_of_a_dataset_shows_its_options_and_steps(builders, flag):
     assert result.exit_code == 0
     assert result.stdout.startswith("Usage: widespectrum build things [OPTIONS]\n")
     assert re.search(r"--out <path> +The folder\.\s+\[default: build/things\]", result.stdout)
-    assert result.stdout.endswith("\n\nSteps:\n  read         Read the things.\n  build        Build the things.\n")
+    assert result.stdout.endswith("\n\nSteps:\n  read           Read the things.\n  build          Build the things.\n")
     step = build("things", "read", flag).stdout
     assert step.startswith("Usage: widespectrum build things read [OPTIONS]\n")
     assert "Steps:" not in step

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.croissant_reader import parquet_rows, read
+from widespectrum import __version__
 from widespectrum.published import published_path
 from widespectrum.publishing import configs, save_card, save_config
 from widespectrum.publishing.croissant import describe
@@ -73,7 +74,7 @@ def test_addresses_on_the_hub(good):
     made = describe(good, NAME, "acme/things")
     assert made["url"] == "https://huggingface.co/datasets/acme/things"
     assert made["distribution"][0]["contentUrl"] == (
-        "https://huggingface.co/datasets/acme/things/resolve/main/pictures/test-00000-of-00001.parquet"
+        f"https://huggingface.co/datasets/acme/things/resolve/v{__version__}/pictures/test-00000-of-00001.parquet"
     )
 
 
