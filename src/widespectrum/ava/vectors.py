@@ -55,8 +55,8 @@ def _open(folder: Path) -> tuple[Array, str]:
     """The embeddings of a folder, and what made them."""
     if not folder.is_dir():
         raise InputError(
-            f"{folder.absolute()} is no folder; expected one with embeddings.npy and model.json: run the step embed, or "
-            "name the folder of your own embeddings"
+            f"{folder.absolute()} is no folder; expected one with embeddings.npy and model.json: run the step embed, "
+            "or name the folder of your own embeddings"
         )
     described = _load_json(folder / "model.json", "the name of the model; a folder without it is unfinished")
     model = described.get("model") if isinstance(described, dict) else None
