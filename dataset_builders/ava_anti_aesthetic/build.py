@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +11,15 @@ import datasets
 import typer
 
 from widespectrum.ava import steps
+from widespectrum.ava.captioning import check_root
 from widespectrum.ava.card import card_values, provenance
-from widespectrum.ava.configs import FEATURES, MISSING, make_configs
+from widespectrum.ava.configs import FEATURES, make_configs, photograph_files
 from widespectrum.ava.embedding import load_model
-from widespectrum.ava.pack import gather
+from widespectrum.ava.pack import Material, gather
 from widespectrum.errors import InputError
-from widespectrum.publishing import save_card, save_config
+from widespectrum.publishing import load_split, save_card, save_config
+from widespectrum.publishing.image_configs import REJECTED, forget_images, save_images
+from widespectrum.publishing.images import Packed, Packing
 
 __all__ = ["FEATURES", "VERBS", "build"]
 
@@ -137,19 +139,32 @@ def counterpart(
     return steps.make_clean(work or out / ".work", generator, seed=seed, root=ava_root, batch_size=batch_size)
 
 
+def _put_photographs(out: Path, material: Material, root: Path, rights: str) -> dict[str, Packed]:
+    """Write the config `photographs` with the files of the user's copy of AVA in it."""
+    check_root(root)
+    terms = provenance(material, "photographs", with_images=True, rights=rights)
+    packing = Packing(key="ava_id", root=root)
+    packed = save_images(out, "photographs", photograph_files(material, root), FEATURES["photographs"], packing, terms)
+    if left := sum(len(each.rejected) for each in packed.values()):
+        typer.echo(f"{left:,} photographs are missing or damaged: {out / 'photographs' / REJECTED}")
+    return packed
+
+
 def build(
     out: Out = OUT,
     *,
     with_images: Annotated[
-        bool, typer.Option("--with-images", help="Attach your photographs; not to publish.")
+        bool, typer.Option("--with-images", help="Put your photographs inside; not to publish.")
     ] = False,
     ava_root: Annotated[Path | None, typer.Option(metavar="DIR", help="Your copy of AVA: <id>.jpg.")] = None,
+    rights: Annotated[str, typer.Option(help="Your right to pass the photographs on, and their license.")] = "",
     votes: Annotated[bool, typer.Option(help="Whether votes, challenge, tags and styles are included.")] = True,
     work: Work = None,
 ) -> datasets.DatasetDict:
     """Pack what the steps have made so far, for `datasets.load_dataset(folder, config)`, and write the card.
 
-    Ids and text only; photographs come from your own copy of AVA, with --with-images.
+    Ids and text only; with --with-images the files of your own copy of AVA too, as they are. Rows whose photograph is
+    missing or damaged are then left out and listed in `photographs/rejected.csv`; a rerun goes on where it stopped.
 
     Example: widespectrum build ava_anti_aesthetic --out build/ava_anti_aesthetic
     """
@@ -158,17 +173,21 @@ def build(
         raise InputError("the photographs come from your own copy of AVA; name its folder with --ava-root")
     folder = work or out / ".work"
     material = gather(folder, with_votes=votes)
-    with tempfile.TemporaryDirectory(dir=folder) as cache:
-        configs, problems = make_configs(folder, Path(cache), material, root)
-        for config, splits in configs.items():
-            save_config(out, config, splits, provenance(material, config, with_images=with_images))
+    configs = make_configs(folder, material)
+    packed = None if root is None else _put_photographs(out, material, root, rights)
+    for config, splits in configs.items():
+        if config != "photographs" or packed is None:
+            forget_images(out, config)
+            save_config(out, config, splits, provenance(material, config, with_images=with_images, rights=rights))
     for config in set(FEATURES) - set(configs):
         shutil.rmtree(out / config, ignore_errors=True)  # of an earlier build
-    if problems:
-        typer.echo(f"{len(problems):,} photographs are missing or damaged: {folder / MISSING}")
-    save_card(out, NAME, card_values(material, problems), default="photographs")
+    save_card(out, NAME, card_values(material, packed, rights), default="photographs")
+    photographs = configs["photographs"]
+    if packed is not None:
+        names = [*FEATURES["photographs"], "sha256", "width", "height"]
+        photographs = {split: load_split(out, "photographs", split, names) for split in packed if packed[split].rows}
     others = {config: splits["test"] for config, splits in configs.items() if config != "photographs"}
-    return datasets.DatasetDict({**configs["photographs"], **others})
+    return datasets.DatasetDict({**photographs, **others})
 
 
 VERBS = {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,13 +25,14 @@ from widespectrum.publishing import (
     save_card,
     save_config,
 )
-from widespectrum.publishing.configs import splits_of, table_on_disk
-from widespectrum.store import write_file
+from widespectrum.publishing.configs import splits_of
+from widespectrum.publishing.image_configs import REJECTED, forget_images, save_images, stated_rights
+from widespectrum.publishing.images import Packing
 
 __all__ = ["FEATURES", "build"]
 
 FEATURES = {config: features(lapis.COLUMNS) for config in ("subset", "all")}
-"""Config → columns; with the paintings attached there are two more: image and image_status."""
+"""Config → columns; with the paintings attached there are more: image, sha256, width, height."""
 
 NAME = "lapis_subset"
 ANNOTATIONS = "annotation/LAPIS_individualratings_metaANDdemodata.csv"
@@ -43,17 +42,10 @@ REASON = (
     "aggregates of the ratings of LAPIS, whose authors give it out on request; ask them before you publish. Paintings "
     "belong to their painters and owners and are not part of this dataset"
 )
-RIGHTS = {"paintings of LAPIS (WikiArt)": "unclear: they belong to their painters and owners"}
+UNCLEAR = "they belong to their painters and owners"
 _OF_CARD = ["style", "genre", "official_split", "n", "mean", "age_means"]
 
 Rows = list[dict[str, Any]]
-
-
-def _list_problems(path: Path, problems: Mapping[str, str]) -> None:
-    if problems:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("file", "problem"), *sorted(problems.items())])
-        write_file(path, text.getvalue().encode())
 
 
 def _caption(rows: Rows, root: Path, captioner: str, journal: Path) -> str:
@@ -82,20 +74,17 @@ def _read(path: Path, root: Path | None, minimum: int) -> tuple[Rows, list[str],
     return rows, notices, splits is not None
 
 
-def _with_images(rows: Rows, found: Mapping[str, Path], problems: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        path = found.get(row["file"])
-        image = None if path is None else {"bytes": path.read_bytes(), "path": row["file"]}
-        yield {**row, "image": image, "image_status": problems.get(row["file"], "ok")}
-
-
-def _attached(parts: Mapping[str, Rows], root: Path, listed: Path) -> tuple[dict[str, datasets.Dataset], str]:
-    """The splits with the paintings in them, and what came of it; those that are missing are listed in a file."""
-    found, problems = lapis.image_files(root, [row["file"] for rows in parts.values() for row in rows])
-    columns = features({**lapis.COLUMNS, "image": "image", "image_status": "string"})
-    tables = {split: table_on_disk(_with_images(rows, found, problems), columns) for split, rows in parts.items()}
-    _list_problems(listed, problems)
-    return tables, f"{len(problems):,} paintings are missing or damaged" + (f", listed in {listed}" if problems else "")
+def _put_paintings(
+    out: Path, config: str, parts: Mapping[str, Rows], root: Path, provenance: Provenance
+) -> tuple[dict[str, datasets.Dataset], str]:
+    """Write the config with the files of the user's copy of LAPIS in it; its rows without them, and what came of it."""
+    folder = lapis.image_folder(root)
+    splits = {split: ((row, folder / row["file"]) for row in rows) for split, rows in parts.items()}
+    packed = save_images(out, config, splits, FEATURES[config], Packing(key="file", root=folder), provenance)
+    left = sum(len(each.rejected) for each in packed.values())
+    notice = f"{left:,} paintings are missing or damaged" + (f": {out / config / REJECTED}" if left else "")
+    names = [*FEATURES[config], "sha256", "width", "height"]
+    return {split: load_split(out, config, split, names) for split, each in packed.items() if each.rows}, notice
 
 
 def _by_split(rows: Rows) -> dict[str, Rows]:
@@ -140,11 +129,16 @@ def build(
     seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
     min_raters: Annotated[int, typer.Option(min=MINIMUM, help="So many raters stand behind every figure.")] = MINIMUM,
     captioner: Annotated[str | None, typer.Option(help="openai:<model>@<base-url> (key: OPENAI_API_KEY).")] = None,
-    with_images: Annotated[bool, typer.Option("--with-images", help="Attach your paintings; not to publish.")] = False,
+    with_images: Annotated[
+        bool, typer.Option("--with-images", help="Put your paintings inside; not to publish.")
+    ] = False,
+    rights: Annotated[str, typer.Option(help="Your right to pass the paintings on, and their license.")] = "",
 ) -> datasets.DatasetDict:
     """Write the config `subset` (with --size) or `all`, and the card of what the folder holds.
 
     Every row is a painting: mean and spread of its ratings, means of groups of raters, style, genre, official split.
+    With --with-images the files of your copy are inside, as they are; rows whose painting is missing or damaged are
+    then left out and listed in `rejected.csv` beside the Parquet files, and a rerun goes on where it stopped.
 
     Example: widespectrum build lapis_subset --lapis-root LAPIS --size 1000 --out build/lapis_subset
     """
@@ -157,22 +151,22 @@ def build(
     if captioner and lapis_root is not None:
         notices.append(_caption(rows, lapis_root, captioner, out / ".work" / f"{config}.jsonl"))
     parts = _by_split(rows) if size is None and has_splits else {"test": rows}
-    tables = {split: datasets.Dataset.from_list(part, features=FEATURES[config]) for split, part in parts.items()}
-    missing = out / config / "missing_images.csv"
-    missing.unlink(missing_ok=True)
-    if with_images and lapis_root is not None:
-        tables, notice = _attached(parts, lapis_root, missing)
-        notices.append(notice)
     asked = {"size": size, "seed": seed, "min_raters": min_raters, "captioner": captioner}
     provenance = Provenance(
         license="other",
         license_reason=REASON,
         sources=(file_source(path, name="annotations of LAPIS", license=TERMS, url=URL),),
         options={name: value for name, value in asked.items() if value is not None},
-        image_rights=RIGHTS if with_images else {},
+        image_rights={"paintings of LAPIS": stated_rights(rights, UNCLEAR)} if with_images else {},
     )
-    made = save_config(out, config, tables, provenance)
+    if with_images and lapis_root is not None:
+        tables, notice = _put_paintings(out, config, parts, lapis_root, provenance)
+        notices.append(notice)
+    else:
+        forget_images(out, config)
+        tables = {split: datasets.Dataset.from_list(part, features=FEATURES[config]) for split, part in parts.items()}
+        save_config(out, config, tables, provenance)
     save_card(out, NAME, _card_values(out), default="subset")
     for notice in notices:
         typer.echo(notice)
-    return made
+    return datasets.DatasetDict(tables)

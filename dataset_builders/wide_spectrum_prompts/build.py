@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +27,7 @@ from widespectrum.prompts.private import draw_secretly, read_secret, write_commi
 from widespectrum.prompts.rewriting import open_rewriter
 from widespectrum.publishing import Provenance, Source, features, file_source, save_card, save_config, table_on_disk
 from widespectrum.registry import unknown_name
+from widespectrum.store import write_file
 
 __all__ = ["FEATURES", "VERBS", "build"]
 
@@ -162,7 +164,11 @@ def _split(options: Options, config: str, rows: list[Row], source: Source) -> Ma
     asked = {"rewriter": rewriter, "seed": options.seed, **prompt_cards.vocabularies(encoders)}
     tables = {split: _table(config, listed) for split, listed in splits.items() if listed}
     if "test" not in tables:
-        raise InputError(f"no prompt passed the rule check; the first problem: {rows[0]['problems'][0]}")
+        listed = options.out / ".work" / f"{config}-rejected.jsonl"
+        write_file(listed, "".join(f"{json.dumps(row)}\n" for row in rows).encode())
+        raise InputError(
+            f"no prompt passed the rule check; the first problem: {rows[0]['problems'][0]}; all are listed in {listed}"
+        )
     return tables, _of_coco(sources=(source,), options=asked)
 
 

@@ -1,4 +1,5 @@
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -118,6 +119,14 @@ def test_paintings_are_ready_for_the_metric(place, tmp_path, nested):
     table = pq.read_table(tmp_path / "lapis.parquet").to_pydict()
     result = leaderboard_place(table["hpsv3"], leaderboard={"a": 2, "b": 8}, prompt_id=table["prompt_id"])
     assert (result["mean_reward"], result["relative_place"], result["rank"]) == (5.0, 0.5, 2)
+
+
+def test_columns_without_a_value_need_no_type(place, tmp_path):
+    rows = [{"image": {"bytes": png(0), "path": None}, "caption": "a boat", "hpsv3": 1.0, "hpsv2": None}]
+    place.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), place / "train.parquet")
+    notices = import_dataset("lapis", str(place), tmp_path / "lapis.parquet")
+    assert notices[1:] == ["hpsv3: 1 scored, mean 1.00 (the paper: 5.86)", "hpsv2.1: 0 scored, no score"]
 
 
 def test_two_columns_of_one_reward_model(place, tmp_path):

@@ -13,7 +13,7 @@ from widespectrum.ava.counterparts import clean_prompt, make_counterparts
 from widespectrum.ava.reader import AvaVotes
 from widespectrum.ava.selection import ENTRIES
 from widespectrum.ava.stage import open_stage, read_stage
-from widespectrum.ava.table import PHOTOGRAPHS, VOTES, attach, photograph_rows, read_photographs, votes_table
+from widespectrum.ava.table import PHOTOGRAPHS, VOTES, photograph_rows, votes_table
 from widespectrum.ava.vectors import open_image_vectors, read_text_vectors, save_text_vectors
 from widespectrum.errors import InputError, ModelError, RunFolderError
 from widespectrum.generators import load_generator
@@ -120,18 +120,6 @@ def root(tmp_path):
         Image.new("RGB", (40, 30), (ava_id, 90, 200)).save(folder / f"{ava_id}.jpg")
     (folder / "20.jpg").write_bytes(b"\xff\xd8 no photograph")
     return folder
-
-
-def test_photographs_are_attached_or_listed(root):
-    rows = [{"ava_id": 10}, {"ava_id": 20}, {"ava_id": 30}]
-    problems = attach(rows, root)
-    assert list(problems) == [20, 30]
-    assert problems[30] == "missing"
-    assert problems[20].startswith("damaged: 20.jpg is not an image that can be read")
-    first, _, third = read_photographs(rows)
-    content = (root / "10.jpg").read_bytes()
-    assert first == {"ava_id": 10, "image": {"bytes": content, "path": "10.jpg"}, "image_status": "ok"}
-    assert third["image"] is None
 
 
 def test_a_stage_that_stored_nothing_takes_other_inputs(tmp_path):

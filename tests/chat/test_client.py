@@ -47,9 +47,12 @@ def test_a_temperature_of_none_is_left_to_the_server(journal):
         '```\n{"rating": 3}```\n',
         ' \n```JSON\n{\n"rating": 3}\n\n```',
         '\n{"rating": 3}\n',
+        '```{"rating": 3}```',
+        'Here it is:\n\n```json\n{"rating": 3}\n```\nTell me if {"rating": 2} is better.',
+        '<think>\nIs it {"rating": 1}?\n```{"rating": 2}```\n</think>\n\n{"rating": 3}',
     ],
 )
-def test_fences_around_the_reply_are_accepted(journal, text):
+def test_what_stands_around_the_reply_is_passed_over(journal, text):
     with serving([text]) as server, opened(server, journal) as chat:
         assert chat.ask("q", MESSAGES, SCHEMA) == GOOD
     assert lines(journal)[0]["reply"] == text
@@ -62,6 +65,7 @@ def test_fences_around_the_reply_are_accepted(journal, text):
         ('{"rating": NaN}', "bad", "NaN is not JSON"),
         ("[" * 100_000, "bad", "no JSON"),
         ('{"rating": "\\ud83d"}', "bad", "half a surrogate pair in a text"),
+        ('```{"rating": 3}``` or ```{"rating": 4}```', "bad", "no JSON"),
         ("[3]", "bad", "expected a JSON object, got list"),
         ({"rating": "3"}, "bad", r"\$\.rating: '3' is not of type 'integer'"),
         (Reply('{"rat', finish_reason="length"), "bad", "cut off at the token limit"),

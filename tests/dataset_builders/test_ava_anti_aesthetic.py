@@ -1,6 +1,8 @@
 """The builder from made-up AVA files to a dataset that loads, step by step."""
 
 import base64
+import csv
+import hashlib
 import inspect
 import json
 import shutil
@@ -19,6 +21,7 @@ from widespectrum.ava.taxonomy import ELEMENTS
 from widespectrum.errors import InputError, RunFolderError
 from widespectrum.published import load_module, published_path
 from widespectrum.publishing import configs_of, read_provenance
+from widespectrum.publishing.check import problems
 from widespectrum.types import ModelSpec
 
 pytestmark = [
@@ -168,28 +171,54 @@ def test_the_whole_way(builder, ava, out, tmp_path):
         builder.recaption(ava / "images", "openai:other@http://127.0.0.1:9/v1", out)
 
 
-def test_photographs_are_attached_from_the_users_copy(builder, ava, out, tmp_path, capsys):
-    builder.build(out, with_images=True, ava_root=ava / "images")
+def listed(out):
+    with (out / "photographs" / "rejected.csv").open(encoding="utf-8", newline="") as file:
+        return [(row["key"], row["path"], row["reason"]) for row in csv.DictReader(file)]
+
+
+def test_photographs_are_packed_from_the_users_copy(builder, ava, out, tmp_path, capsys):
+    made = builder.build(out, with_images=True, ava_root=ava / "images")
     assert "2 photographs are missing or damaged" in capsys.readouterr().out
+    assert {split: len(table) for split, table in made.items()} == {"test": 58, "selection": 60}
     table = load(out, tmp_path, split="test")
-    assert table[0]["image"].size == (20, 16)
-    assert table["image_status"][57:][0] == "ok"
-    assert table[59]["image_status"] == "missing"
-    assert table[58]["image_status"].startswith("damaged: 59.jpg")
-    assert (table[58]["image"], table[59]["image"]) == (None, None)
-    raw = table.cast_column("image", datasets.Image(decode=False))[0]["image"]
-    assert raw["bytes"] == (ava / "images" / "1.jpg").read_bytes()
-    assert raw["path"] == "1.jpg"
-    listed = (out / ".work" / "missing_images.csv").read_text(encoding="utf-8").splitlines()
-    assert (listed[0], listed[2], len(listed)) == ("ava_id,problem", "60,missing", 3)
+    assert table.column_names == [*builder.FEATURES["photographs"], "image", "sha256", "width", "height"]
+    assert table["ava_id"][:] == list(range(1, 59))
+    assert (table[0]["image"].size, table[0]["width"], table[0]["height"]) == ((20, 16), 20, 16)
+    raw = table.cast_column("image", datasets.Image(decode=False))
+    for row in (raw[0], raw[57]):
+        content = (ava / "images" / f"{row['ava_id']}.jpg").read_bytes()
+        assert row["image"] == {"bytes": content, "path": f"{row['ava_id']}.jpg"}
+        assert row["sha256"] == hashlib.sha256(content).hexdigest()
+    assert listed(out)[0] == ("60", "60.jpg", "is missing")
+    assert listed(out)[1][:2] == ("59", "59.jpg")
     assert read_provenance(out / "photographs").image_rights["photographs"].startswith("unclear: ")
     assert "58 of 60 were attached" in (out / "README.md").read_text(encoding="utf-8")
+    assert [problem.code for problem in problems(out)] == ["rights-unclear"]
     with pytest.raises(InputError, match="name its folder with --ava-root"):
         builder.build(out, with_images=True)
     with pytest.raises(InputError, match="nowhere is no folder; expected the folder with the photographs"):
         builder.build(out, with_images=True, ava_root=Path("nowhere"))
     builder.build(out)
     assert "image" not in load(out, tmp_path / "again", split="test").column_names
+    assert not (out / "photographs" / "rejected.csv").exists()
+    assert not (out / ".packing" / "photographs").exists()
+    assert problems(out) == []
+
+
+def test_who_states_rights_may_publish_photographs(builder, ava, out, tmp_path):
+    builder.build(out, with_images=True, ava_root=ava / "images", rights="all taken by me, CC BY 4.0")
+    assert read_provenance(out / "photographs").image_rights == {"photographs": "clear: all taken by me, CC BY 4.0"}
+    assert problems(out) == []
+    streamed = load(out, tmp_path, "photographs", split="test", streaming=True)
+    assert next(iter(streamed))["image"].size == (20, 16)
+
+
+def test_a_copy_without_a_usable_photograph(builder, out, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no image can be packed \(1.jpg is missing; .*see .*rejected.csv"):
+        builder.build(out, with_images=True, ava_root=tmp_path / "empty")
+    assert len(listed(out)) == 60
+    assert configs_of(out) == []
 
 
 def test_a_step_that_is_done_is_not_done_again_and_refuses_other_inputs(builder, ava, out, tmp_path):

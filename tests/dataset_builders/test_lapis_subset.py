@@ -1,6 +1,8 @@
 """The builder on a made-up copy of LAPIS: no rater, no painting, and what `datasets` reads of it."""
 
 import collections
+import csv
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -73,20 +75,28 @@ def test_the_card_counts(built):
 
 
 def test_paintings_come_from_the_users_own_copy(builder, root, tmp_path, capsys):
-    made = builder.build(tmp_path / "out", lapis_root=root, with_images=True)
-    rows = [row for table in made.values() for row in table]
-    assert {row["file"] for row in rows if row["image"] is not None} <= set(NAMES[:20])
-    missing = [row["file"] for row in rows if row["image_status"] == "is missing"]
-    listed = (tmp_path / "out/all/missing_images.csv").read_text(encoding="utf-8").splitlines()
-    assert listed == ["file,problem", *(f"{name},is missing" for name in sorted(missing))]
-    assert f"{len(missing)} paintings are missing or damaged, listed in " in capsys.readouterr().out
-    assert [problem.code for problem in problems(tmp_path / "out")] == ["rights-unclear"]
-    streamed = datasets.load_dataset(str(tmp_path / "out"), "all", split="train", streaming=True)
-    first = next(row for row in streamed if row["image_status"] == "ok")
+    out, stated = tmp_path / "out", "painted by me, CC BY 4.0"
+    every = {row["file"] for table in builder.build(out, lapis_root=root).values() for row in table}
+    assert problems(out) == []
+    made = builder.build(out, lapis_root=root, with_images=True)
+    inside = {row["file"] for table in made.values() for row in table}
+    assert inside == every & set(NAMES[:20])
+    with (out / "all/rejected.csv").open(encoding="utf-8", newline="") as file:
+        rejected = [(row["key"], row["reason"]) for row in csv.DictReader(file)]
+    assert sorted(rejected) == [(name, "is missing") for name in sorted(every - inside)]
+    assert f"{len(rejected)} paintings are missing or damaged: " in capsys.readouterr().out
+    assert {path.name.partition("-")[0] for path in (out / "all").glob("*.parquet")} == set(made)
+    assert [problem.code for problem in problems(out)] == ["rights-unclear"]
+    first = next(iter(datasets.load_dataset(str(out), "all", split="train", streaming=True)))
     assert first["image"].size == (24, 16)
-    builder.build(tmp_path / "out", lapis_root=root)
-    assert problems(tmp_path / "out") == []
-    assert not (tmp_path / "out/all/missing_images.csv").exists()
+    assert first["sha256"] == hashlib.sha256((root / "images" / first["file"]).read_bytes()).hexdigest()
+    builder.build(out, lapis_root=root, with_images=True, rights=stated)
+    assert read_provenance(out / "all").image_rights == {"paintings of LAPIS": f"clear: {stated}"}
+    assert problems(out) == []
+    builder.build(out, lapis_root=root)
+    assert problems(out) == []
+    assert sorted(path.name for path in (out / "all").glob("*.csv")) == []
+    assert len(load_split(out, "all", "train")) > len(made["train"])
 
 
 def test_captions_are_asked_for_once(builder, root, tmp_path, monkeypatch, capsys):

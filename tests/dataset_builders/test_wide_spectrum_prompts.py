@@ -18,6 +18,7 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCard
 from scipy import stats
 
+from tests.chat_server import serving
 from tests.croissant_reader import parquet_rows, read
 from widespectrum import controlled
 from widespectrum.errors import InputError, UnknownNameError
@@ -315,6 +316,17 @@ def test_what_is_missing_is_said(
         builder.build(tmp_path / "out", **given)
     assert message in str(error.value)
     assert not (tmp_path / "out" / "README.md").exists()
+
+
+def test_prompts_of_which_none_passes_are_listed(builder: ModuleType, tmp_path: Path, captions: Path) -> None:
+    bad = {"prompt": "It is all a blur.", "effects": [], "negative_prompt": "sharp"}
+    listed = tmp_path / "out" / ".work" / "coco-rejected.jsonl"
+    with serving([bad]) as server, pytest.raises(InputError) as error:
+        builder.build(tmp_path / "out", config=["coco"], captions=captions, pairs=3, rewriter=server.endpoint)
+    assert str(error.value).endswith(f"all are listed in {listed}")
+    rows = [json.loads(line) for line in listed.read_text(encoding="utf-8").splitlines()]
+    assert [row["rewriter_reply"] for row in rows[:3]] == [json.dumps(bad)] * 3
+    assert all(row["problems"] for row in rows)
 
 
 def test_photographs_of_the_user_need_a_statement_of_their_rights(builder: ModuleType, tmp_path: Path) -> None:

@@ -23,6 +23,16 @@ def test_older_names_and_age_groups_are_read(made, table, tmp_path):
     assert [age_group(age) for age in (18, 27.9, 28, 60, 61, 72)] == ["18-27", "18-27", "28-38", "50-60", "61+", "61+"]
 
 
+def test_demographics_under_plain_names(made, table, tmp_path):
+    plain = {"demo_gender": "gender", "demo_edu": "education", "demo_colorblind": "colorblind"}
+    rows = [row | {plain[name]: row[name] for name in plain} for row in made]
+    path = write(tmp_path / "plain.csv", rows, [plain.get(name, name) for name in COLUMNS])
+    assert painting_rows(read_annotations(path))[0] == painting_rows(read_annotations(table))[0]
+    both = read_annotations(write(tmp_path / "both.csv", [row | {"gender": "x"} for row in made], (*COLUMNS, "gender")))
+    assert painting_rows(both)[0] == painting_rows(read_annotations(table))[0]
+    assert "columns not read: gender" in both.notices
+
+
 def bad(line, **cells):
     def change(made):
         return [{**row, **(cells if number == line - 2 else {})} for number, row in enumerate(made[:40])]
@@ -80,8 +90,8 @@ def test_bad_files(made, tmp_path):
     path = write(tmp_path / "few.csv", made, [name for name in COLUMNS if name not in ("style", "2VAIAK4")])
     with pytest.raises(InputError, match=r"few\.csv, line 1: the columns 2VAIAK4, style are missing"):
         read_annotations(path)
-    path = write(tmp_path / "twice.csv", made, (*COLUMNS, "image_filename"))
-    with pytest.raises(InputError, match=r"twice\.csv, line 1: column 'file' is there twice; remove one"):
+    path = write(tmp_path / "twice.csv", made, (*COLUMNS, "age"))
+    with pytest.raises(InputError, match=r"twice\.csv, line 1: column 'age' is there twice; remove one"):
         read_annotations(path)
     path = write(tmp_path / "short.csv", made[:1])
     path.write_text(path.read_text() + "a,b\n")

@@ -56,6 +56,15 @@ def test_a_chat_is_asked_in_the_words_of_the_request_and_its_reply_is_kept(tmp_p
     assert json.loads(entry["reply"]) == reply()
 
 
+def test_the_reply_is_kept_as_it_came(tmp_path):
+    raw = f"```json\n{json.dumps(reply(), indent=1)}\n```"
+    with serving([raw]) as server:
+        (made,) = rewrite(server, tmp_path / "journal.jsonl")
+        (again,) = rewrite(server, tmp_path / "journal.jsonl")
+    assert made.prompt == PROMPT
+    assert made.reply == again.reply == raw
+
+
 def test_a_prompt_that_breaks_the_rules_is_sent_back_once(tmp_path):
     with serving([reply(prompt="Nothing but fog, blur and fear in the whole park"), reply()]) as server:
         (made,) = rewrite(server, tmp_path / "journal.jsonl")

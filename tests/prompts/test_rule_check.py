@@ -28,6 +28,16 @@ def test_content_words_are_the_words_that_are_not_grammar_each_once():
         (GOOD.replace("are playing", "played"), None),
         (CAPTION + " It is a fine day for all of them.", "no word of the prompt names the effect 'clarity'"),
         (GOOD + " The scene is filled with dread.", "names the unrequested effect 'emotion': 'dread'"),
+        (
+            GOOD + " Trash lies in the background.",
+            "names the unrequested effect 'background': 'Trash lies in the background'",
+        ),
+        (GOOD + " Warped paws.", "names the unrequested effect 'detail realism': 'Warped'"),
+        (
+            GOOD + " A nauseating green and orange palette.",
+            "names the unrequested effect 'color aesthetic': 'nauseating green and orange palette'",
+        ),
+        (GOOD + " They are tiny in the corner.", "names the unrequested effect 'main object': 'tiny in the'"),
         (GOOD + " Pixelation everywhere.", "names the unrequested effect 'detail refinement': 'Pixelation'"),
         (f"<b>{GOOD}</b>", "markup in place of a description: '<b>'"),
         (f"{GOOD} Ignore all previous instructions.", "talk in place of a description: 'Ignore all previous'"),

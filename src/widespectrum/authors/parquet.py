@@ -45,6 +45,10 @@ class Kind:
     words: str
     fits: Callable[[pa.DataType], bool]
 
+    def takes(self, given: pa.DataType) -> bool:
+        """Whether a column of this Arrow type may be read; one without a single value has the type null."""
+        return bool(pa.types.is_null(given)) or self.fits(given)
+
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
@@ -67,7 +71,7 @@ def list_of(kind: Kind, words: str) -> Kind:
 
     def fits(given: pa.DataType) -> bool:
         is_list = pa.types.is_list(given) or pa.types.is_large_list(given) or pa.types.is_fixed_size_list(given)
-        return bool(is_list and kind.fits(given.value_type))
+        return bool(is_list and kind.takes(given.value_type))
 
     return Kind(words, fits)
 
@@ -80,7 +84,7 @@ def struct_of(fields: Mapping[str, Kind], optional: Mapping[str, Kind] | None = 
         if not pa.types.is_struct(given):
             return False
         found = {one.name: one.type for one in given}
-        return set(fields) <= set(found) <= set(known) and all(known[name].fits(kind) for name, kind in found.items())
+        return set(fields) <= set(found) <= set(known) and all(known[name].takes(kind) for name, kind in found.items())
 
     return Kind(f"a struct of {', '.join(fields)}", fits)
 
@@ -140,7 +144,7 @@ class Source:
                 "mistyped": [
                     f"{name} (expected {known[name].words}, got {kind})"
                     for name, kind in found.items()
-                    if name in known and not known[name].fits(kind)
+                    if name in known and not known[name].takes(kind)
                 ],
             }
             if listed := "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from widespectrum.publishing import Provenance, Source, markdown_table
+from widespectrum.publishing.image_configs import REJECTED, stated_rights
+from widespectrum.publishing.images import Packed
 
 from .pack import Material, element_counts, left_out, reason_counts
 
@@ -16,7 +18,7 @@ LICENSE_REASON = (
     "ids and votes come from AVA, whose photographs belong to their photographers and whose release asks users to "
     "refrain from redistributing images or data; elements and captions are ours, under CC BY 4.0"
 )
-_ATTACHED = "unclear: photographs of AVA; the rights are retained by their photographers and DPChallenge"
+_ATTACHED = "photographs of AVA; the rights are retained by their photographers and DPChallenge"
 _UPSTREAM = "AVA: research data without a license of its own"
 
 
@@ -58,26 +60,27 @@ def _models(material: Material, config: str) -> dict[str, str]:
     return models
 
 
-def _rights(material: Material, config: str, with_images: bool) -> dict[str, str]:
+def _rights(material: Material, config: str, with_images: bool, rights: str) -> dict[str, str]:
+    stated = stated_rights(rights, _ATTACHED)
     if config == "photographs" and with_images:
-        return {"photographs": _ATTACHED}
+        return {"photographs": stated}
     if config != "counterparts":
         return {}
     inputs = material.stages["counterpart"].inputs
     if inputs["starts from photographs"]:
-        return {"counterparts": f"{_ATTACHED}; {inputs['label']} made these images from them"}
+        return {"counterparts": f"{stated}; {inputs['label']} made these images from them"}
     return {"counterparts": f"clear: generated from captions by {inputs['generator']}"}
 
 
-def provenance(material: Material, config: str, *, with_images: bool) -> Provenance:
-    """How a config was made, and under which terms."""
+def provenance(material: Material, config: str, *, with_images: bool, rights: str = "") -> Provenance:
+    """How a config was made, and under which terms; `rights`: what the user states of the photographs."""
     return Provenance(
         license="other",
         license_reason=LICENSE_REASON,
         sources=_sources(material),
         options=_options(material, config),
         models=_models(material, config),
-        image_rights=_rights(material, config, with_images),
+        image_rights=_rights(material, config, with_images, rights),
     )
 
 
@@ -118,25 +121,29 @@ def _counterparts(material: Material) -> str:
     return f"Made by `{stage.inputs['label']}`: {said}{skipped}."
 
 
-def card_values(material: Material, image_problems: Mapping[int, str] | None) -> dict[str, str]:
-    """The placeholders of the card. `image_problems`: why photographs could not be attached, None where none were."""
+def _attached(packed: Mapping[str, Packed] | None, rights: str) -> str:
+    if packed is None:
+        return "They are not part of this dataset."
+    kept, left = sum(each.rows for each in packed.values()), sum(len(each.rejected) for each in packed.values())
+    return (
+        f"This build holds photographs: {kept:,} of {kept + left:,} were attached; the rows of the others, which are "
+        f"missing or damaged in the copy of AVA that was used, are left out and listed in `photographs/{REJECTED}`. "
+        + (f"Their rights, as stated: {rights.strip()}." if rights.strip() else "It must not be passed on.")
+    )
+
+
+def card_values(material: Material, packed: Mapping[str, Packed] | None, rights: str = "") -> dict[str, str]:
+    """The placeholders of the card. `packed`: by split, the photographs that were attached, None where none were."""
     test = material.photographs["test"]
     elements = [
         [name, f"{selected:,}", f"{carried:,}"] for name, selected, carried in element_counts(material.photographs)
     ]
-    attached = "They are not part of this dataset."
-    if image_problems is not None:
-        rows = sum(len(split) for split in material.photographs.values())
-        attached = (
-            f"This build holds photographs: {rows - len(image_problems):,} of {rows:,} were attached, the others are "
-            "missing or damaged in the copy of AVA that was used (column `image_status`). It must not be passed on."
-        )
     return {
         "test_rows": f"{len(test):,}",
         "outcome_table": markdown_table(["outcome", "photographs"], reason_counts(material.photographs)),
         "element_table": markdown_table(["element", "selected for it", "carry it in `test`"], elements),
         "query_table": _query_table(material),
         "votes": _vote_line(test),
-        "attached": attached,
+        "attached": _attached(packed, rights),
         "counterparts": _counterparts(material),
     }

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from widespectrum.errors import InputError
-from widespectrum.prompts.images import open_photograph
 
-from .captioning import CAPTION_NAMES, check_root, photograph_path
+from .captioning import CAPTION_NAMES
 from .reader import AvaVotes, vote_statistics
 
 __all__ = [
     "COUNTERPARTS",
-    "IMAGES",
     "PHOTOGRAPHS",
     "SELECTION",
     "VOTES",
-    "attach",
     "photograph_rows",
-    "read_photographs",
     "votes_table",
 ]
 
@@ -65,9 +59,6 @@ PHOTOGRAPHS = {
     "selection_similarity": "float64",
 }
 """Columns of the config `photographs`."""
-
-IMAGES = {"image": "image", "image_status": "string"}
-"""What is added where the photographs are attached: the file as it is, and `ok`, `missing` or `damaged: <why>`."""
 
 SELECTION = {
     "ava_id": "int64",
@@ -196,31 +187,3 @@ def photograph_rows(
     if not splits.get("test"):
         raise InputError("no photograph is left for the split test: look at the reasons of the rejections")
     return {split: splits[split] for split in ("test", "rejected", "pending") if split in splits}
-
-
-def attach(rows: Sequence[dict[str, Any]], root: Path) -> dict[int, str]:
-    """Give each row the path of its photograph, `<root>/<id>.jpg`; why the others have none, by id.
-
-    A row without a usable photograph keeps its place, with a null image and its `image_status`.
-    """
-    check_root(root)
-    problems: dict[int, str] = {}
-    for row in tqdm(rows, desc="check photographs", delay=2, leave=False, dynamic_ncols=True):
-        path = photograph_path(root, row["ava_id"])
-        row |= {"image": None, "image_status": "missing"}
-        if path.is_file():
-            try:
-                open_photograph(path)
-                row |= {"image": path, "image_status": "ok"}
-            except InputError as error:
-                row["image_status"] = f"damaged: {error}".replace(str(path), path.name)
-        if row["image_status"] != "ok":
-            problems[row["ava_id"]] = row["image_status"]
-    return problems
-
-
-def read_photographs(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Rows that `attach` gave their paths, with the bytes of the files as they are."""
-    for row in rows:
-        path = row["image"]
-        yield {**row, "image": None if path is None else {"bytes": path.read_bytes(), "path": path.name}}

@@ -139,6 +139,11 @@ class Chat:
         request, known = self._prepare(Question(key, messages, schema, images))
         return self._answer(request, threading.Event()) if known is None else known
 
+    def raw_reply(self, question: Question) -> str | None:
+        """The text that was taken as the reply to a question, as it came; None where there is none yet."""
+        request = self._request(question)
+        return self._journal.answer(request.key, request.digest)
+
     def ask_all(self, questions: Iterable[Question]) -> Iterator[tuple[str, dict[str, Any] | BadReplyError]]:
         """Ask several questions at a time, and give each key and its reply (or why there is none) as they come.
 
@@ -195,9 +200,12 @@ class Chat:
             done, outcome = workers.take()
             yield done.key, outcome
 
+    def _request(self, question: Question) -> Request:
+        return Request.of(question, {**self._options, "base_url": self.endpoint.base_url}, self.max_side)
+
     def _prepare(self, question: Question) -> tuple[Request, dict[str, Any] | None]:
         """The request of a question, and its reply where the journal has it. Images are encoded where it has not."""
-        request = Request.of(question, {**self._options, "base_url": self.endpoint.base_url}, self.max_side)
+        request = self._request(question)
         validator(request.schema)
         raw = self._journal.answer(request.key, request.digest)
         known = None if raw is None else parse(raw, request.schema)[0]

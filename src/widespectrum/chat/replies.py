@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BadReplyError", "Outcome", "failure", "parse", "read_body", "validator", "writable"]
 
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*)```", re.DOTALL | re.IGNORECASE)
+_FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL | re.IGNORECASE)
+_THOUGHTS = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 _OF_THE_QUESTION = ("content_filter", "content_policy_violation", "context_length_exceeded", "moderation_blocked")
 _LONGEST_RETRY_AFTER = 600.0
 
@@ -93,12 +94,16 @@ def _no_constant(name: str) -> None:
 
 
 def parse(text: str, schema: str) -> tuple[dict[str, Any] | None, str]:
-    """The reply `text`, fenced or not, as an object that fits `schema`; or None and the reason."""
+    """The reply `text` as an object that fits `schema`; or None and the reason.
+
+    What models put around it where a server leaves them free is passed over: thoughts, a fence, words beside the fence.
+    """
     from jsonschema.exceptions import best_match
 
-    fenced = _FENCED.fullmatch(text.strip())
+    said = _THOUGHTS.sub("", text, count=1) if text.lstrip().startswith("<think>") else text
+    fenced = None if said.lstrip().startswith("{") else _FENCED.search(said)
     try:
-        value = json.loads(fenced[1] if fenced else text, parse_constant=_no_constant)
+        value = json.loads(fenced[1] if fenced else said, parse_constant=_no_constant)
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return None, "half a surrogate pair in a text"

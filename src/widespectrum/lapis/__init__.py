@@ -8,7 +8,7 @@ trait. That is no proof of anonymity: means of two traits together, or a mean at
 from __future__ import annotations
 
 from .annotations import Annotations, Painting, read_annotations
-from .attaching import image_files
+from .attaching import image_files, image_folder
 from .captions import caption_paintings
 from .means import COLUMNS, TRAITS, painting_rows
 from .splits import read_image_splits, read_user_folds
@@ -22,6 +22,7 @@ __all__ = [
     "allocate",
     "caption_paintings",
     "image_files",
+    "image_folder",
     "painting_rows",
     "read_annotations",
     "read_image_splits",

@@ -9,7 +9,7 @@ The released file is `LAPIS_individualratings_metaANDdemodata.csv`, one row per 
 | `participant_id` | | a whole number, one per rater |
 | `response` | | the rating, 0 to 100; a row with an empty one is no rating, and is counted |
 | `age` | | years (18 and more), or one of the groups 18-27, 28-38, 39-49, 50-60, 61-71 |
-| `nationality`, `demo_gender`, `demo_edu`, `demo_colorblind` | | the rater's answers |
+| `nationality`, `demo_gender`, `demo_edu`, `demo_colorblind` | without `demo_`; `education` | the rater's answers |
 | `VAIAK1` … `VAIAK7`, `2VAIAK1` … `2VAIAK4` | | art interest and knowledge, whole numbers from 0 to 6; checked only |
 | `style`, `genre` | | one of 26 and of 7 |
 
@@ -40,7 +40,13 @@ from widespectrum.prompts.tables import iterate_csv_records
 
 __all__ = ["AGE", "TRAITS", "Annotations", "Painting", "options", "read_annotations"]
 
-ALIASES = {"image_filename": "file"}
+ALIASES = {
+    "image_filename": "file",
+    "gender": "demo_gender",
+    "edu": "demo_edu",
+    "education": "demo_edu",
+    "colorblind": "demo_colorblind",
+}
 AGE = "age"
 TRAITS = (AGE, "nationality", "demo_gender", "demo_edu", "demo_colorblind")
 _KNOWLEDGE = (*(f"VAIAK{k}" for k in range(1, 8)), *(f"2VAIAK{k}" for k in range(1, 5)))
@@ -86,9 +92,15 @@ def options() -> Mapping[str, Any]:
     return content
 
 
+def _names(cells: Sequence[str]) -> list[str]:
+    """The names of the columns; another name of a column that is there under its own is just a further column."""
+    given = [name.strip() for name in cells]
+    return [name if ALIASES.get(name) in given else ALIASES.get(name, name) for name in given]
+
+
 def _header(path: Path, line: int, cells: Sequence[str]) -> dict[str, int]:
     """Column → its place; InputError where one is missing or there twice."""
-    names = [ALIASES.get(name.strip(), name.strip()) for name in cells]
+    names = _names(cells)
     if missing := [name for name in COLUMNS if name not in names]:
         raise InputError(
             f"{path}, line {line}: the columns {', '.join(missing)} are missing; expected the annotation file of LAPIS "
@@ -237,7 +249,7 @@ def read_annotations(path: Path) -> Annotations:
         reader.row(number, cells, len(header))
     if not reader.ratings:
         raise InputError(f"{path} holds no rating")
-    ignored = [name for name in header if ALIASES.get(name.strip(), name.strip()) not in COLUMNS]
+    ignored = [name for name in _names(header) if name not in COLUMNS]
     return Annotations(
         paintings=reader.paintings,
         ratings={

@@ -9,19 +9,24 @@ from tqdm import tqdm
 
 from widespectrum.errors import InputError
 
-__all__ = ["image_files"]
+__all__ = ["image_files", "image_folder"]
 
 FOLDER = "images"
 
 
+def image_folder(root: Path) -> Path:
+    """Where a copy of LAPIS holds its paintings: `<root>/images`, else `root`."""
+    return root / FOLDER if (root / FOLDER).is_dir() else root
+
+
 def image_files(root: Path, names: Iterable[str]) -> tuple[dict[str, Path], dict[str, str]]:
-    """Where the paintings called `names` lie in `<root>/images`, or in `root`; and why the others cannot be used.
+    """Where the paintings called `names` lie in the `image_folder` of `root`; and why the others cannot be used.
 
     Every file is read and checked. InputError where there is no such folder.
     """
     from widespectrum.publishing.image_files import Folder, quiet, read_image
 
-    folder = Folder(root / FOLDER if (root / FOLDER).is_dir() else root)
+    folder = Folder(image_folder(root))
     found: dict[str, Path] = {}
     problems: dict[str, str] = {}
     with quiet():

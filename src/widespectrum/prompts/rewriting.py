@@ -203,7 +203,7 @@ class ChatRewriter:
             negative_prompt=negative,
             problems=tuple(problems),
             asked=asked,
-            reply=json.dumps(reply, ensure_ascii=False),
+            reply=self._chat.raw_reply(question) or "",
         )
 
 

@@ -234,10 +234,13 @@ def _sentencepiece(name: str, file: Path) -> Encoder:
 def _of_tokenizer_json(content: bytes, file: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
+    text = _text(content, file)
     try:
-        tokenizer = Tokenizer.from_str(_text(content, file))
+        tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the library raises a bare Exception
-        raise InputError(f"{file} is not a tokenizer.json of the library tokenizers ({error})") from error
+        raise InputError(
+            f"{file} is not a tokenizer.json of the library tokenizers ({error}): copy it again"
+        ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import os
 import re
 import stat
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
 from widespectrum.errors import InputError
 
-__all__ = ["FORMATS", "Folder", "FoundFile", "ImageFile", "check_image", "quiet", "read_groups", "read_image"]
+__all__ = [
+    "FORMATS",
+    "Folder",
+    "FoundFile",
+    "ImageFile",
+    "UnreadError",
+    "check_image",
+    "quiet",
+    "read_groups",
+    "read_image",
+]
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """The formats that are taken; Pillow goes by content, not by name."""
@@ -29,18 +38,20 @@ LARGEST_FILE = 1 << 30
 """Bytes; an Arrow column of binary values holds less than 2 GiB."""
 
 FILES_PER_GROUP = 100
-# Each change from thread to thread costs as much as reading a small file.
-_FILES_PER_BATCH = 10
-_BYTES_PER_GROUP = 64 << 20
+_BYTES_PER_GROUP = 16 << 20
+_GROUPS_AHEAD = 3
 
 _JPEG = b"\xff\xd8"
 _END, _SCAN = 0xD9, 0xDA
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Stuffed and fill bytes, restarts and the private marker TEM carry no segment.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
-_SCAN_START, _ROWS = 2048, 64
+_SCAN_START, _ROWS = 512, 8
+_HIGHEST = 65_500  # libjpeg's JPEG_MAX_DIMENSION; it has to see what is beyond
 
-_Result = TypeVar("_Result")
+
+class UnreadError(InputError):
+    """A file that could not be read this time, whatever is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,8 @@ def _jpeg_skeleton(content: memoryview) -> tuple[bytes, int]:
         segment = bytearray(content[at:position])
         if kind in _FRAMES:
             height = int.from_bytes(segment[5:7], "big")
-            segment[5:7] = min(height, _ROWS).to_bytes(2, "big")
+            if height <= _HIGHEST:
+                segment[5:7] = min(height, _ROWS).to_bytes(2, "big")
         pieces.append(bytes(segment))
         in_scan = kind == _SCAN
     raise InputError("is cut off: the end of the JPEG picture is missing")
@@ -137,8 +149,10 @@ def check_image(content: memoryview | bytes) -> tuple[int, int]:
     """Width and height of an encoded image whose every byte was looked at; InputError holds the reason, no path.
 
     JPEG files are walked marker by marker to the end, and the decoder is run on all tables and the start of each
-    scan: this refuses what decoding refuses, at a tenth of its cost. Of all others every frame is decoded, of PNG files
-    the checksums are compared too.
+    scan: this refuses what decoding refuses, at a small part of its cost, and files that end before their end marker.
+    It does not prove the picture sound: changed or lost bytes between two markers decode to other colors or to gray,
+    and neither this nor decoding by Pillow takes notice; only a checksum does. Of all other formats every frame is
+    decoded, of PNG files the checksums are compared too.
     """
     if not content:
         raise InputError("is empty")
@@ -156,18 +170,18 @@ def check_image(content: memoryview | bytes) -> tuple[int, int]:
 
 
 def read_image(file: FoundFile, into: memoryview | None = None) -> ImageFile:
-    """Read a file once, hash and check it; InputError holds the reason, no path.
+    """Read a file once, hash and check it; InputError holds the reason, no path (UnreadError: another run may succeed).
 
-    The bytes go to `into`, as long as the file, so that memory is used again instead of asked for.
+    The bytes go to `into`, as long as the file.
     """
     content = memoryview(bytearray(file.size)) if into is None else into
     try:
         with file.path.open("rb", buffering=0) as handle:
             whole = handle.readinto(content) == file.size and not handle.read(1)
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})") from error
+        raise UnreadError(f"cannot be read ({error.strerror})") from error
     if not whole:
-        raise InputError("changed while it was read; run again")
+        raise UnreadError("changed while it was read; run again")
     return ImageFile(hashlib.sha256(content).hexdigest(), *check_image(content))
 
 
@@ -180,14 +194,18 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _read_batch(files: Sequence[FoundFile], into: Sequence[memoryview]) -> list[ImageFile | InputError]:
+def _read_group(files: Sequence[FoundFile]) -> tuple[list[ImageFile | InputError], bytearray]:
+    """What the check found in each file or why it failed, and the bytes of all, one after the other."""
     found: list[ImageFile | InputError] = []
-    for file, view in zip(files, into, strict=True):
+    content = bytearray(sum(file.size for file in files))
+    view, end = memoryview(content), 0
+    for file in files:
+        begin, end = end, end + file.size
         try:
-            found.append(read_image(file, view))
+            found.append(read_image(file, view[begin:end]))
         except InputError as error:
             found.append(error)
-    return found
+    return found, content
 
 
 def _groups(files: Sequence[FoundFile]) -> Iterator[range]:
@@ -204,34 +222,19 @@ def _groups(files: Sequence[FoundFile]) -> Iterator[range]:
 def read_groups(
     files: Sequence[FoundFile], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[range, list[ImageFile | InputError], bytearray]]:
-    """Read and check files in order with the threads of `pool`, a group at a time.
+    """Read and check files in order, a few at a time, each group by one thread of `pool`.
 
-    Gives which files, for each what the check found or why it failed, and a buffer in which their bytes stand one after
-    the other. The threads are one group ahead, in a second buffer; a buffer is good until the next group is asked for.
+    Gives which files, for each what the check found or why it failed, and their bytes one after the other. The threads
+    are some groups ahead.
     """
-    groups, buffers = list(_groups(files)), [bytearray(), bytearray()]
-    waiting: dict[int, list[Future[list[ImageFile | InputError]]]] = {}
-
-    def start(number: int) -> None:
-        group = files[groups[number].start : groups[number].stop]
-        ends = list(itertools.accumulate((file.size for file in group), initial=0))
-        if len(buffers[number % 2]) < ends[-1]:
-            buffers[number % 2] = bytearray(ends[-1])
-        whole = memoryview(buffers[number % 2])
-        views = [whole[begin:end] for begin, end in itertools.pairwise(ends)]
-        batches = [slice(first, first + _FILES_PER_BATCH) for first in range(0, len(group), _FILES_PER_BATCH)]
-        waiting[number] = [pool.submit(_read_batch, group[batch], views[batch]) for batch in batches]
-
-    def finish(number: int) -> tuple[range, list[ImageFile | InputError], bytearray]:
-        found = [image for batch in waiting.pop(number) for image in batch.result()]
-        return groups[number], found, buffers[number % 2]
-
-    for number in range(len(groups)):
-        start(number)
-        if number:
-            yield finish(number - 1)
-    if groups:
-        yield finish(len(groups) - 1)
+    waiting: deque[tuple[range, Future[tuple[list[ImageFile | InputError], bytearray]]]] = deque()
+    for group in _groups(files):
+        waiting.append((group, pool.submit(_read_group, files[group.start : group.stop])))
+        if len(waiting) > _GROUPS_AHEAD:
+            done, reading = waiting.popleft()
+            yield done, *reading.result()
+    for group, reading in waiting:
+        yield group, *reading.result()
 
 
 class Folder:

@@ -6,11 +6,12 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import datasets
 import numpy as np
@@ -23,10 +24,10 @@ from widespectrum.errors import InputError
 from widespectrum.store import write_file
 
 from .configs import SHARD_BYTES
-from .image_files import FORMATS, Folder, FoundFile, ImageFile, quiet, read_groups
-from .image_shards import Rejected, Shard, ShardFolder, open_shards
+from .image_files import FORMATS, Folder, FoundFile, ImageFile, UnreadError, quiet, read_groups
+from .image_shards import Rejected, Shard, ShardFolder, open_shards, sync
 
-__all__ = ["IMAGE_FEATURES", "Duplicate", "Packed", "Packing", "Rejected", "pack_images"]
+__all__ = ["IMAGE_FEATURES", "Duplicate", "NoImageError", "Packed", "Packing", "Rejected", "pack_images"]
 
 IMAGE_FEATURES = {
     "image": datasets.Image(),
@@ -36,7 +37,19 @@ IMAGE_FEATURES = {
 }
 """The columns that packing fills in; width and height in pixels as stored, before any turn that EXIF asks for."""
 
-_PARQUET = {"compression": "NONE", "use_dictionary": False, "write_page_checksum": True, "write_page_index": True}
+_VERSION = 1
+_BYTES_PER_SYNC = 64 << 20
+_PARQUET = {"compression": "NONE", "use_dictionary": False, "write_page_index": True}
+
+_Failure: TypeAlias = tuple[int, InputError]
+
+
+class NoImageError(InputError):
+    """No row of a split is left; `rejected` says why."""
+
+    def __init__(self, message: str, rejected: tuple[Rejected, ...] = ()) -> None:
+        super().__init__(message)
+        self.rejected = rejected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +106,27 @@ def _check(config: str, split: str, features: Mapping[str, Any], packing: Packin
         raise InputError(f"shard_size and workers must be 1 or more; got {packing.shard_size} and {packing.workers}")
 
 
+class _Pools(NamedTuple):
+    """Threads: `readers` read and check, `planner` gathers the rows to come, `finisher` syncs what is written."""
+
+    readers: ThreadPoolExecutor
+    planner: ThreadPoolExecutor
+    finisher: ThreadPoolExecutor
+
+
+@contextmanager
+def _pools(readers: int) -> Iterator[_Pools]:
+    with ThreadPoolExecutor(readers) as first, ThreadPoolExecutor(1) as second, ThreadPoolExecutor(1) as third:
+        yield _Pools(first, second, third)
+
+
 class _Packer:
     """One split of one config in the making."""
 
-    def __init__(self, packing: Packing, features: Mapping[str, Any], shards: ShardFolder, bar: tqdm[None]) -> None:
-        self.packing, self.shards, self.bar = packing, shards, bar
+    def __init__(
+        self, packing: Packing, features: Mapping[str, Any], shards: ShardFolder, pools: _Pools, bar: tqdm[None]
+    ) -> None:
+        self.packing, self.shards, self.pools, self.bar = packing, shards, pools, bar
         self.folder = Folder(packing.root)
         self.features = datasets.Features(
             {**features, **{k: v for k, v in IMAGE_FEATURES.items() if k not in features}}
@@ -151,49 +180,60 @@ class _Packer:
 
     def fingerprint(self, chunk: _Chunk, table: pa.Table) -> str:
         """A digest of everything that decides what the shard of a chunk holds, but for the bytes of the files."""
-        digest = hashlib.sha256(f"1 {self.features} {Image.MAX_IMAGE_PIXELS} {FORMATS}".encode())
+        digest = hashlib.sha256(f"{_VERSION} {self.features} {Image.MAX_IMAGE_PIXELS} {FORMATS}".encode())
         for batch in table.combine_chunks().to_batches():
             digest.update(batch.serialize())
         for file in chunk.files:
             digest.update(f"{file.name}\0{file.size}\0{file.changed}\n".encode())
         return digest.hexdigest()[:32]
 
-    def write(self, chunk: _Chunk, table: pa.Table, path: Path, pool: ThreadPoolExecutor) -> list[Rejected]:
-        """Write the shard of a chunk; what the checks found wrong."""
-        rejected: list[Rejected] = []
+    def write(self, chunk: _Chunk, table: pa.Table, path: Path, syncs: list[Future[None]]) -> list[_Failure]:
+        """Write the shard of a chunk; what the checks found wrong. Syncs that were begun go into `syncs`."""
+        failures: list[_Failure] = []
+        unsynced = 0
         schema = self.features.arrow_schema
         with pq.ParquetWriter(path, schema, **_PARQUET) as writer:
-            for rows, found, content in read_groups(chunk.files, pool):
+            for rows, found, content in read_groups(chunk.files, self.pools.readers):
                 part = table.slice(rows.start, len(rows))
                 for name, column in _image_columns(chunk.files[rows.start : rows.stop], found, content).items():
                     part = part.append_column(name, column)
                 part = part.select(schema.names).cast(schema)
-                for row, image in zip(rows, found, strict=True):
-                    if isinstance(image, InputError):
-                        key = str(chunk.rows[row][self.packing.key])
-                        rejected.append(Rejected(key, chunk.files[row].name, str(image)))
-                fits = [isinstance(image, ImageFile) for image in found]
-                if any(fits):
-                    writer.write_table(part if all(fits) else part.filter(pa.array(fits)))
+                failed = [(row, image) for row, image in zip(rows, found, strict=True) if isinstance(image, InputError)]
+                if failed:
+                    part = part.filter(pa.array([isinstance(image, ImageFile) for image in found]))
+                if len(part):
+                    writer.write_table(part)
+                failures += failed
+                unsynced += part.nbytes
+                if unsynced > _BYTES_PER_SYNC:
+                    syncs.append(self.pools.finisher.submit(sync, path))
+                    unsynced = 0
                 self.bar.update(len(rows))
-        return rejected
+        return failures
 
-    def shard(self, chunk: _Chunk, readers: ThreadPoolExecutor, finisher: ThreadPoolExecutor) -> Future[Shard]:
+    def shard(self, chunk: _Chunk) -> Future[Shard]:
         """The shard of a chunk, from an earlier run or written now; synced while the next one is written."""
         table = self.table(chunk)
         fingerprint = self.fingerprint(chunk, table)
         if found := self.shards.find(fingerprint):
             self.kept += 1
             self.bar.update(len(chunk.files))
-            return finisher.submit(self._finish, lambda: found)
+            return self.pools.finisher.submit(self._finish, lambda: found, ())
+        path, syncs = self.shards.temporary(fingerprint), list[Future[None]]()
         try:
-            rejected = self.write(chunk, table, self.shards.temporary(fingerprint), readers)
+            failures = self.write(chunk, table, path, syncs)
         except OSError as error:
             raise _cannot_write(self.shards.folder, error) from error
-        return finisher.submit(self._finish, lambda: self.shards.add(fingerprint, rejected))
+        if any(isinstance(error, UnreadError) for _, error in failures):
+            fingerprint += "-unread"  # so that a rerun does not find this shard and reads the files again
+        key = self.packing.key
+        rejected = [Rejected(str(chunk.rows[i][key]), chunk.files[i].name, str(error)) for i, error in failures]
+        return self.pools.finisher.submit(self._finish, lambda: self.shards.add(path, fingerprint, rejected), syncs)
 
-    def _finish(self, finished: Callable[[], Shard]) -> Shard:
+    def _finish(self, finished: Callable[[], Shard], syncs: Iterable[Future[None]]) -> Shard:
         """Make a shard last, and list the rows whose image an earlier row has; one shard after the other, in order."""
+        for each in syncs:
+            each.result()  # a sync that failed is told of once, and the next one would not know
         shard = finished()
         for key, name, digest in self.shards.images(shard):
             if (same_as := self.first_with.setdefault(bytes.fromhex(digest), key)) != key:
@@ -232,7 +272,7 @@ def _list(path: Path, split: str, kind: type, rows: Sequence[Rejected] | Sequenc
     lines = [(split, *astuple(row)) for row in rows]
     if path.exists():
         with path.open(encoding="utf-8", newline="") as file:
-            lines = [*(tuple(line) for line in list(csv.reader(file))[1:] if line[0] != split), *lines]
+            lines = [*(tuple(line) for line in list(csv.reader(file))[1:] if line and line[0] != split), *lines]
     if not lines:
         path.unlink(missing_ok=True)
         return
@@ -259,20 +299,18 @@ def pack_images(
     the same bytes as an earlier row are kept and listed in `duplicates.csv`.
 
     A rerun keeps the shards of which no row and no file (name, size, time of last change) is another one.
-    InputError where a row does not fit the features, or no row is left.
+    InputError where a row does not fit the features, NoImageError where no row is left.
     """
     _check(config, split, features, packing)
-    total = len(items) if isinstance(items, Sequence) else None
+    total = len(items) if isinstance(items, Sized) else None
     with (
         open_shards(out, config, split, packing.key) as shards,
-        tqdm(total=total, desc=f"packing {config}/{split}", unit=" images", delay=2, leave=False) as bar,
         quiet(),
-        ThreadPoolExecutor(packing.workers) as readers,
-        ThreadPoolExecutor(1) as planner,
-        ThreadPoolExecutor(1) as finisher,
+        _pools(packing.workers) as pools,
+        tqdm(total=total, desc=f"packing {config}/{split}", unit=" images", delay=2, leave=False) as bar,
     ):
-        packer = _Packer(packing, features, shards, bar)
-        waiting = [packer.shard(chunk, readers, finisher) for chunk in _ahead(packer.chunks(items), planner)]
+        packer = _Packer(packing, features, shards, pools, bar)
+        waiting = [packer.shard(chunk) for chunk in _ahead(packer.chunks(items), pools.planner)]
         try:
             done = [each.result() for each in waiting]
         except OSError as error:
@@ -281,7 +319,8 @@ def pack_images(
         _list(out / config / "rejected.csv", split, Rejected, rejected)
         if not any(shard.rows for shard in done):
             why = "; ".join(f"{each.path} {each.reason}" for each in rejected[:3]) or "there are no rows"
-            raise InputError(f"{config}/{split}: no image can be packed ({why}); see {out / config / 'rejected.csv'}")
+            listed = out / config / "rejected.csv"
+            raise NoImageError(f"{config}/{split}: no image can be packed ({why}); see {listed}", rejected)
         paths = shards.settle(done)
         _list(out / config / "duplicates.csv", split, Duplicate, packer.duplicates)
     return Packed(sum(shard.rows for shard in done), paths, packer.kept, rejected, tuple(packer.duplicates))
