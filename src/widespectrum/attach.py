@@ -72,7 +72,8 @@ def attach_images(
     `id_column` and `pattern` say which file belongs to a row: by default `ava_id` (`{}.jpg`) or `file` (`{}`). Every
     file is read and checked, and compared where the table has a column `sha256`. What is missing or damaged is an
     InputError that counts and lists it, or with `missing` "null" an empty cell, with "drop" no row, and a warning that
-    does so. A column `image` that is there already is replaced.
+    does so. A column `image` that is there already is replaced. `save_to_disk` takes the bytes along, `to_parquet`
+    writes the paths alone.
     """
     import datasets
 

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from tests.lapis.made import TRAITS, paintings, write
+from widespectrum.errors import InputError
 from widespectrum.lapis import COLUMNS, painting_rows, read_annotations
 from widespectrum.lapis.annotations import age_group
 from widespectrum.lapis.means import _published
@@ -42,6 +43,12 @@ def test_no_mean_rests_on_few_raters_nor_can_it_be_computed(rows):
             assert all(mean is None or count >= 5 for count, mean in counts)
             rest = row["n"] - sum(count for count, mean in counts if mean is not None)
             assert rest == 0 or rest >= 5
+
+
+def test_no_painting_with_enough_ratings(made, tmp_path):
+    few = [row for row in made if row["file"] == made[0]["file"]][:4]
+    with pytest.raises(InputError, match="none of the 1 paintings has at least 5 ratings"):
+        painting_rows(read_annotations(write(tmp_path / "few.csv", few)))
 
 
 @pytest.mark.parametrize(

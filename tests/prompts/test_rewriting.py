@@ -31,6 +31,23 @@ def test_the_template_says_the_caption_and_one_sentence_per_effect():
     assert made.negative_prompt == "sharp, cheerful"
 
 
+@pytest.mark.parametrize(
+    ("caption", "sentence"),
+    [
+        ("two dogs in the park .", "Two dogs in the park."),
+        ("Two dogs in the park..", "Two dogs in the park."),
+        ("Two dogs in the park,", "Two dogs in the park."),
+        ("Two dogs in the park!", "Two dogs in the park!"),
+        ('Two dogs beside the words "keep off."', 'Two dogs beside the words "keep off."'),
+    ],
+)
+def test_the_template_begins_with_a_whole_sentence(caption, sentence):
+    request = Request(pair_id="p", caption=caption, dimensions=("clarity", "emotion"))
+    (made,) = TemplateRewriter().rewrite([request])
+    assert made.prompt == " ".join([sentence, *made.phrases.values()])
+    assert made.problems == ()
+
+
 def test_the_template_takes_short_sentences_for_a_long_caption():
     caption = "A man with a hat and a cane " * 5 + "walks"
     request = Request(pair_id="p", caption=caption, dimensions=("clarity", "emotion", "richness"))

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from widespectrum.errors import InputError
+
 from .annotations import TRAITS, Annotations
 
 __all__ = ["COLUMNS", "MINIMUM", "TRAITS", "painting_rows"]
@@ -74,7 +76,7 @@ def painting_rows(
     `mean` and `sd` (the standard deviation of the ratings, ddof 1) are over all ratings. For each trait of the raters
     there are three lists: groups, the number of raters in each, and the mean of each, which is None for a group of
     fewer than `minimum` raters, and for further groups where the mean of those left out could be computed from the
-    others.
+    others. InputError where no painting has so many.
     """
     rows, few = [], []
     for name, given in sorted(annotations.ratings.items()):
@@ -99,6 +101,11 @@ def painting_rows(
             answers = [annotations.raters[rater][place] for rater, _ in given]
             row |= {f"{trait}_{key}": made for key, made in _group_means(answers, values, minimum).items()}
         rows.append({column: row[column] for column in COLUMNS})
+    if not rows:
+        raise InputError(
+            f"none of the {len(few):,} paintings has at least {minimum} ratings, and a figure of fewer raters is not "
+            "published: give the whole annotation file"
+        )
     return rows, _notices(annotations, splits, few, minimum)
 
 

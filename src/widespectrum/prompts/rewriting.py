@@ -73,10 +73,10 @@ def _sentences() -> Mapping[str, list[str]]:
 
 
 def _as_sentence(caption: str) -> str:
-    """`a red bus  ` → `A red bus.`"""
-    text = " ".join(caption.split())
+    """`a red bus .` → `A red bus.`"""
+    text = " ".join(caption.split()).rstrip(" .,;:")
     text = text[:1].upper() + text[1:]
-    return text if text.endswith((".", "!", "?")) else f"{text.rstrip(',;:')}."
+    return text if re.search(r"[.!?]['\"’”]?$", text) else f"{text}."
 
 
 def negative_prompt(dimensions: Iterable[str]) -> str:
