@@ -221,6 +221,18 @@ def test_a_copy_without_a_usable_photograph(builder, out, tmp_path):
     assert configs_of(out) == []
 
 
+def test_queries_that_keep_nothing_are_not_a_selection(builder, ava, tmp_path):
+    query = {"name": "q", "text": QUERIES[0].text, "threshold": 0.9}
+    for threshold, kept in ((0.9, 0), (0.5, 2)):
+        (tmp_path / "queries.json").write_text(json.dumps({"queries": [query | {"threshold": threshold}]}))
+        options = {"queries": tmp_path / "queries.json", "thresholds": "", "cap": 1}
+        if kept:
+            assert select(builder, ava, tmp_path / "out", **options).startswith(f"{kept} photographs")
+        else:
+            with pytest.raises(InputError, match=f"no query keeps any of the {COUNT} photographs"):
+                select(builder, ava, tmp_path / "out", **options)
+
+
 def test_a_step_that_is_done_is_not_done_again_and_refuses_other_inputs(builder, ava, out, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (out / ".work" / "select").rglob("*") if path.is_file()}
     assert select(builder, ava, out).startswith("60 photographs")

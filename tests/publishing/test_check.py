@@ -160,7 +160,7 @@ BROKEN = [
     (
         "rights-unclear",
         "pictures/provenance.json",
-        "images of 'cat': unclear: nobody knows; leave these images out",
+        "images of 'cat': unclear: nobody knows; leave these images out, or state their rights, when you build it",
         terms_of("pictures", image_rights={"cat": "unclear: nobody knows", "dog": "clear: mine"}),
     ),
     ("private", "private", "a private split must stay private", private),

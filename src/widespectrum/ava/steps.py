@@ -183,6 +183,11 @@ def select_photographs(work: Path, wanted: Wanted, embeddings: Path | None, sour
     if stage.summary is None:
         vectors = _text_vectors(images, query_texts(queries), source)
         found = select(images.embeddings, images.ids, queries, vectors, cap=wanted.cap)
+        if not found.pool:
+            raise InputError(
+                f"no query keeps any of the {len(images.ids):,} photographs: thresholds hold for one model only; lower "
+                "them, or select by share (--share)"
+            )
         _keep_queries(stage, found, queries, vectors)
         stage = _store(stage, found)
     told = _told(stage)

@@ -85,7 +85,8 @@ def _rights_problems(config: str, made: Provenance, has_images: bool) -> Iterato
         yield Problem("rights-unclear", where, message, "build it without images, or state their rights")
     for name, text in made.image_rights.items():
         if not text.startswith("clear:"):
-            yield Problem("rights-unclear", where, f"images of {name!r}: {text}", "leave these images out")
+            fix = "leave these images out, or state their rights, when you build it"
+            yield Problem("rights-unclear", where, f"images of {name!r}: {text}", fix)
 
 
 def _may_hold_images(kind: pa.DataType) -> bool:
