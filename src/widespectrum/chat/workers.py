@@ -31,7 +31,7 @@ class Workers(Generic[Given, Result]):
         self._todo: queue.SimpleQueue[Given | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[Given, Result | BaseException]] = queue.SimpleQueue()
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+        self._threads = [threading.Thread(target=self._work, name="chat", daemon=True) for _ in range(count)]
         for thread in self._threads:
             thread.start()
 
