@@ -113,7 +113,7 @@ def publish(
     if kind == "metric":
         _check_metric(name, chosen, repo)
     _check(chosen, repo_type)
-    if kind == "dataset":
+    if kind == "dataset" and not dry_run:  # a dry run changes nothing, here neither
         from .publishing.croissant import write_croissant
 
         write_croissant(chosen, name, repo, version)
