@@ -305,8 +305,8 @@ def test_what_failed_is_named_and_everything_else_kept(workplace, run_file, monk
         patch.setattr(RandomReward, "score", fail)
         result = invoke("run", run_file, "--out", "out")
     assert result.exit_code == 1
-    assert "failed: score random: 16 of 34 not made: no dice\n" in result.stderr
-    assert "failed: score random: 2 of 34 not made: no dice\n" in result.stderr
+    assert "failed: score random: 16 of 16 pairs not scored: no dice\n" in result.stderr
+    assert "failed: score random: 2 of 2 pairs not scored: no dice\n" in result.stderr
     assert "Nothing else was lost. To try these again: widespectrum" in result.stderr
     assert runs.read_manifest(workplace / "out").status == "started"
     kept = set(store.read(workplace / "out", "scores")["reward_model"].to_pylist())
@@ -421,5 +421,5 @@ def test_a_label_names_one_model(run_text):
     text = run_text.replace(
         'name = "pixel"', 'name = "rule"\nreward_model = "2"\n[[judges]]\nname = "rule"\nreward_model = 2'
     )
-    with pytest.raises(WideSpectrumError, match=r"judge rule\[reward_model=2\] is the same as rule\[reward_model=2\]"):
+    with pytest.raises(WideSpectrumError, match=r"judge rule\[reward_model=2\] is named twice: delete one"):
         stages.load_models(parse_run_file(text))

@@ -349,5 +349,7 @@ def test_the_docs_hold_every_key_with_its_default():
 @pytest.mark.parametrize("table", [GENERATORS, REWARD_MODELS, JUDGES])
 def test_the_docs_hold_every_option_with_its_default(table):
     for name, entry in table.items():
+        if entry.packages:
+            continue  # their cards and `widespectrum models show` do
         for option, default in _declared(_constructor("model", table, name), entry).items():
             assert f"| `{name}` | `{option} = {json.dumps(default)}` |" in DOCS

@@ -90,11 +90,25 @@ def test_other_formats_are_not_decoded(monkeypatch):
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("JPEG", "CMYK"), ("JPEG", "L"), ("WEBP", "RGBA")])
-def test_imported_images_become_rgb(kind, mode):
+def test_imported_images_become_rgb(kind, mode, tmp_path):
     content = saved(picture(1).convert(mode), kind)
-    image = decode(content, "image x")
+    image_id = hashlib.sha256(content).hexdigest()
+    record = ImageRecord(
+        image_id=image_id,
+        prompt_id="p",
+        generator="g",
+        seed=0,
+        status="ok",
+        detail="",
+        width=5,
+        height=4,
+        path="x",
+    )
+    store.append(tmp_path, "images", [record], [{"bytes": content, "path": "x"}])
+    image = ImageReader(tmp_path).read([image_id])[image_id]
     assert image.mode == "RGB"
     assert image.size == picture(1).size
+    assert decode(content, "image x").mode == PIL.Image.open(io.BytesIO(content)).mode
 
 
 def test_no_flipped_bit_gets_another_error():

@@ -33,7 +33,7 @@ def judge(run, model, *, batch_size=8):
     """What failed, and the abstentions."""
     work = pipeline.judging(run, "j", model)
     failures = local.run(work.make, work.items, batch_size=batch_size, description="judge")
-    return failures, work.abstained
+    return [failure.reason for failure in failures], work.abstained
 
 
 def verdicts(run):

@@ -16,15 +16,15 @@ LAYERS = (
     ("functional",),
     ("errors", "types"),
     (
-        *("_compat", "attach", "chat", "config", "hub", "hub_errors", "hub_plan", "images", "prompts", "protocols"),
-        *("published", "publishing", "registry", "store", "vendor"),
+        *("_compat", "attach", "chat", "config", "embedding_models", "embedding_towers", "hub", "hub_errors"),
+        *("hub_plan", "images", "prompts", "protocols", "published", "publishing", "registry", "store", "vendor"),
     ),
     ("engine", "generators", "judges", "rewards"),
-    ("columns", "comparisons", "doses", "importers", "outcomes", "pipeline", "results", "runs"),
-    ("authors", "ava", "controlled", "lapis", "photo_prompts", "power", "report", "run_datasets", "stages", "tables"),
+    ("columns", "comparisons", "doses", "importers", "outcomes", "pipeline", "results", "runs", "scoring"),
+    ("authors", "ava", "controlled", "lapis", "photo_prompts", "power", "report", "run_datasets", "score_files", "stages", "tables"),
     ("emotion_edits", "prompt_cards"),
     ("picture_configs",),
-    ("__main__", "cli", "cli_build", "cli_import", "cli_power", "cli_publish"),
+    ("__main__", "cli", "cli_build", "cli_import", "cli_models", "cli_power", "cli_publish", "cli_score"),
 )
 """Modules and sub-packages of widespectrum; one may import its own layer and those above it in this table."""
 

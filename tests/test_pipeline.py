@@ -14,6 +14,7 @@ from widespectrum.judges import load_judge
 from widespectrum.prompts import open_photograph
 from widespectrum.protocols import Refusal
 from widespectrum.rewards import load_reward_model
+from widespectrum.scoring import scoring
 from widespectrum.types import ModelSpec, Prompt
 
 SPEC = ModelSpec(adapter="fake", name="fake", revision="v1")
@@ -99,19 +100,23 @@ def run(tmp_path):
     return tmp_path
 
 
+def reasons(failures):
+    return [failure.reason for failure in failures]
+
+
 def generate(run, generator, *, label="g", seeds=(0,), batch_size=3, open_input=None):
     work = pipeline.generation(run, label, generator, seeds=seeds, open_input=open_input)
-    return local.run(work.make, work.items, batch_size=batch_size, description="generate")
+    return reasons(local.run(work.make, work.items, batch_size=batch_size, description="generate"))
 
 
 def score(run, model, *, label="m", batch_size=3):
-    work = pipeline.scoring(run, label, model)
-    return local.run(work.make, work.items, batch_size=batch_size, description="score")
+    work = scoring(run, {label: model})
+    return reasons(local.run(work.make, work.items, batch_size=batch_size, description="score", prepare=work.prepare))
 
 
 def judge(run, model, *, label, batch_size=3):
     work = pipeline.judging(run, label, model)
-    return local.run(work.make, work.items, batch_size=batch_size, description="judge")
+    return reasons(local.run(work.make, work.items, batch_size=batch_size, description="judge"))
 
 
 def rows(run, table):
@@ -273,7 +278,7 @@ def test_a_score_that_is_not_finite_stores_nothing_and_names_the_pair(painted, b
             return values
 
     failures = score(painted, Broken(), batch_size=10)
-    assert failures == ["5 of 5 not made: m gave a score that is not finite for pair dog of g"]
+    assert failures == ["5 of 5 pairs not scored: m gave a score that is not finite for pair dog of g"]
     assert store.parts(painted, "scores") == []
 
 
@@ -284,7 +289,7 @@ def test_scores_of_a_wrong_shape_store_nothing(painted, shape):
             return np.zeros(shape)
 
     (failure,) = score(painted, Broken(), batch_size=10)
-    assert failure == f"5 of 5 not made: m gave scores of shape {shape} for 20 questions"
+    assert failure == f"5 of 5 pairs not scored: m gave scores of shape {shape} for 20 questions"
     assert store.parts(painted, "scores") == []
 
 
@@ -295,9 +300,9 @@ def test_a_second_run_scores_only_what_failed(painted):
                 raise ModelError("afraid of dogs")
             return super().score(images, prompts)
 
-    assert score(painted, Fragile(), batch_size=1) == ["1 of 5 not made: afraid of dogs"]
-    work = pipeline.scoring(painted, "m", PlainReward())
-    assert ([pair.pair_id for pair in work.items], work.rows) == (["dog"], 4)
+    assert score(painted, Fragile(), batch_size=1) == ["1 of 1 pairs not scored: afraid of dogs"]
+    work = scoring(painted, {"m": PlainReward()})
+    assert ([pair.pair_id for pair, _ in work.items], work.rows) == (["dog"], 4)
     assert score(painted, PlainReward()) == []
     assert len(rows(painted, "scores")) == 20
 

@@ -169,8 +169,7 @@ def test_rows_come_back_as_they_were(table, tmp_path):
     if payload:
         assert [row.pop("image") for row in rows] == payload
     for row in rows:
-        if "dimensions" in row:
-            row["dimensions"] = tuple(row["dimensions"])
+        row |= {name: tuple(row[name]) for name in ("dimensions", "effects", "past_window") if name in row}
     assert [RECORDS[table](**row) for row in rows] == ROWS[table]
     assert store.keys(tmp_path, table) == {
         tuple(getattr(row, name) for name in store.KEYS[table]) for row in ROWS[table]

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import __version__, cli_build, cli_import, cli_publish
+from . import __version__, cli_build, cli_import, cli_models, cli_publish, cli_score
 from .cli_power import power
 from .errors import HubError, InputError, ModelError, RunFolderError, WideSpectrumError
 
 if TYPE_CHECKING:
     from .config import ModelChoice, RunConfig
+    from .engine import Failure
     from .stages import Models
 
 __all__ = ["app", "main"]
@@ -65,6 +66,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Do image generators and reward models still do what a person asks for when it is not beautiful?",
 )
+
+FAILURES_SHOWN = 50
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run file (TOML) or a run folder.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The run folder; default: runs/<name of the run file>.")]
@@ -120,7 +123,7 @@ def _working_on(folder: Path) -> Iterator[None]:
             raise typer.Exit(130) from None
 
 
-def _settle(folder: Path, config: RunConfig, models: Models, failures: list[str]) -> None:
+def _settle(folder: Path, config: RunConfig, models: Models, failures: list[Failure]) -> None:
     """Record the run as complete where nothing is left to do."""
     from . import runs, stages
 
@@ -128,13 +131,15 @@ def _settle(folder: Path, config: RunConfig, models: Models, failures: list[str]
         runs.finish(folder)
 
 
-def _exit_on(failures: list[str]) -> None:
-    """Print what failed and end with exit code 1."""
+def _exit_on(failures: list[Failure]) -> None:
+    """Print what failed and end with exit code 2 where only input is at fault, else with 1."""
     if failures:
-        for failure in failures:
-            typer.echo(f"failed: {failure}", err=True)
+        for failure in failures[:FAILURES_SHOWN]:
+            typer.echo(f"failed: {failure.reason}", err=True)
+        if len(failures) > FAILURES_SHOWN:
+            typer.echo(f"failed: {len(failures) - FAILURES_SHOWN:,} more", err=True)
         typer.echo(f"Nothing else was lost. To try these again: {_same_command()}", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(1 if any(failure.cause == "model" for failure in failures) else 2)
 
 
 def _choices(texts: list[str] | None) -> tuple[ModelChoice, ...]:
@@ -193,19 +198,33 @@ def generate(
     models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
     stages.check_images(models, prompt_set)
     with _working_on(folder):
-        stages.start(folder, config, models, prompt_set)
+        stages.start(folder, config, models, prompt_set, ("generators",))
         failures = stages.generate(folder, config, models, prompt_set, _say)
         _settle(folder, config, models, failures)
     _exit_on(failures)
 
 
 @app.command()
-def score(run: RunArgument, out: OutOption = None, reward_model: ModelOption = None) -> None:
-    """Score both images of every pair under both prompts.
+def score(
+    run: Annotated[Path, typer.Argument(metavar="RUN|TABLE", help="A run, or a CSV/JSONL of image and prompt.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run folder; of a TABLE the file of scores (CSV/JSONL).")
+    ] = None,
+    reward_model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,...", help="Use these instead of the run file's; may be repeated."),
+    ] = None,
+) -> None:
+    """Score both images of every pair under both prompts, or the images of a table under their prompts.
 
-    Example: widespectrum score runs/demo --reward-model sharpness
+    Example: widespectrum score runs/demo --reward-model sharpness,exposure
     """
-    _score_or_judge("score", run, out, reward_models=reward_model)
+    names = cli_score.split_names(reward_model)
+    if cli_score.is_table(run):
+        _, failures = cli_score.score_table(run, out, names, _say)
+        _exit_on(failures)
+        return
+    _score_or_judge("score", run, out, reward_models=names)
 
 
 @app.command()
@@ -232,7 +251,7 @@ def _score_or_judge(stage: str, run: Path, out: Path | None, **named: list[str] 
         stages.check_named(run, config, kind)
     models = stages.load_models(config, manifest.specs.get("reward_models", {}))
     with _working_on(folder):
-        stages.register(folder, models)
+        stages.register(folder, models, list(named))
         failures = getattr(stages, stage)(folder, config, models, _say)
         _settle(folder, config, models, failures)
     _exit_on(failures)
@@ -350,17 +369,7 @@ def demo(
     _say(f"ranking: {_rank([out], out / 'ranking')}")
 
 
-@app.command()
-def models() -> None:
-    """List every model and prompt set, and what each needs.
-
-    Example: widespectrum models
-    """
-    from . import tables
-
-    _say(tables.model_list())
-
-
+app.add_typer(cli_models.app, name="models")
 app.command(context_settings=cli_build.SETTINGS)(cli_build.build)
 app.command()(cli_publish.publish)
 app.command("import-dataset")(cli_import.import_dataset)

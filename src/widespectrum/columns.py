@@ -58,7 +58,16 @@ def _score_columns(run: Path) -> pd.DataFrame:
     if (gaps := wide.isna().any(axis=1)).any():
         pair = wide[gaps].index[0]
         raise RunFolderError(f"{run}: pair {pair[0]!r} of {pair[1]!r} lacks one of its four scores: score it again")
+    # None where no score of the pair says it.
+    for column, source in (("cut", "truncated"), ("special", "special")):
+        wide[column] = long.groupby(index)[source].agg(_any).astype(object)
+    wide["past_window"] = own["past_window"].map(tuple)
     return wide.reset_index()
+
+
+def _any(flags: pd.Series) -> bool | None:
+    known = [bool(flag) for flag in flags if flag is not None and flag == flag]
+    return any(known) if known else None
 
 
 def subset_flags(rows: pd.DataFrame) -> dict[str, pd.Series]:
@@ -150,9 +159,11 @@ def pair_table(run: Path, judge: str) -> pd.DataFrame:
     """One row per image pair and reward model.
 
     Columns: `pair_id`, `generator`, `image_seed`, `reward_model`, the four scores, `image_io`, `image_ia`,
-    `prompt_pa`, `cluster`, `dimensions`; of the judge `verdict` (of I_a against I_o under p_a), `j_io`, `j_ia` (lists
-    over the dimensions), `effect_*`, `content_*`, each None where there is none; `graded` (the generator by
-    construction does what p_a asks for), `controlled` (it does, and I_a differs from I_o).
+    `prompt_pa`, `cut` (the reward model reads only a part of p_o or p_a), `past_window` (the dimensions that p_a asks
+    for beyond it), `special` (it reads a part as a special token), `cluster`, `dimensions`; of the judge `verdict` (of
+    I_a against I_o under p_a), `j_io`, `j_ia` (lists over the dimensions), `effect_*`, `content_*`, each None where
+    there is none; `graded` (the generator by construction does what p_a asks for), `controlled` (it does, and I_a
+    differs from I_o).
     """
     table = _add_answers(_add_prompts(run, _score_columns(run)), _answers(run, judge))
     specs = read_manifest(run).specs.get("generators", {})

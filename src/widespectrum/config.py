@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
-from .registry import label
+from .registry import PLACES, label
 from .types import Parameter
 
 __all__ = [
@@ -76,6 +76,21 @@ class ModelChoice:
     name: str
     options: Mapping[str, Parameter] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def label(self) -> str:
+        """The name under which its results are stored."""
+        return label(self.name, self.options)
+
+    @property
+    def arguments(self) -> dict[str, Parameter]:
+        """What the model itself is given."""
+        return {key: value for key, value in self.options.items() if key != "label"}
+
+    @property
+    def asks_for(self) -> tuple[str, str, dict[str, Parameter]]:
+        """What is to be computed, whatever place its files have on this machine."""
+        return self.label, self.name, {key: value for key, value in self.options.items() if key not in PLACES}
 
     def where(self, message: str) -> str:
         """The beginning of an error about this model: the place of the option that `message` names, or of the name."""
@@ -126,7 +141,8 @@ class RunConfig:
     @property
     def asks_for(self) -> tuple[Any, ...]:
         """What is to be made: two run files that agree in it differ only in how it is worked off and evaluated."""
-        return (self.seeds, self.prompts, self.generators, self.reward_models, self.judges)
+        models = (self.generators, self.reward_models, self.judges)
+        return (self.seeds, self.prompts, *(tuple(choice.asks_for for choice in choices) for choices in models))
 
 
 class _Reader:
@@ -271,9 +287,7 @@ def _evaluate_section(reader: _Reader, table: Mapping[str, Any]) -> EvaluateConf
 
 def _check_names(reader: _Reader, config: RunConfig) -> None:
     """What [evaluate] names must be in the run file, if the run file names any: found now, not at the end of a run."""
-    judges, generators = (
-        [label(choice.name, choice.options) for choice in choices] for choices in (config.judges, config.generators)
-    )
+    judges, generators = ([choice.label for choice in choices] for choices in (config.judges, config.generators))
     judge, bases = config.evaluate.verdict_judge, config.evaluate.bases
     if (judges or generators) and judge and judge not in judges:
         known = ", ".join(judges) or "none"

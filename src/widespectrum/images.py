@@ -6,8 +6,9 @@ import hashlib
 import io
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from threading import Lock
 
 import PIL.Image
 import pyarrow.parquet as pq
@@ -32,23 +33,23 @@ def encode(image: Image) -> tuple[str, bytes]:
     return hashlib.sha256(content).hexdigest(), content
 
 
-def decode(content: bytes, where: str) -> Image:
-    """The image in `content`; `where` names it in errors. Images beyond Pillow's pixel limit are refused.
+def decode(content: bytes, where: str, formats: Sequence[str] = FORMATS) -> Image:
+    """The image in `content`, in the mode in which it is stored; `where` names it in errors.
 
-    Runs of this package hold PNG, which keeps its mode; imported ones may hold JPEG and WebP, which become RGB.
+    RunFolderError for bytes of no image of these `formats`, a damaged image, and one beyond Pillow's pixel limit.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
             # Other decoders are kept away from bytes of unknown origin: some of them start programs.
-            image = PIL.Image.open(io.BytesIO(content), formats=FORMATS)
+            image = PIL.Image.open(io.BytesIO(content), formats=tuple(formats))
             image.load()
     except PIL.UnidentifiedImageError:
-        raise RunFolderError(f"{where} cannot be decoded: expected {', '.join(FORMATS)}, got other bytes") from None
+        raise RunFolderError(f"{where} cannot be decoded: expected {', '.join(formats)}, got other bytes") from None
     # Pillow raises SyntaxError and ValueError for some damaged files.
     except (OSError, SyntaxError, ValueError, *_TOO_LARGE) as error:
         raise RunFolderError(f"{where} cannot be decoded: {error}") from error
-    return image if image.format == "PNG" else to_rgb(image)
+    return image
 
 
 class ImageReader:
@@ -57,6 +58,7 @@ class ImageReader:
     def __init__(self, run: Path) -> None:
         self._where: dict[str, tuple[Path, int, int]] = {}
         self._groups: OrderedDict[tuple[Path, int], list[bytes | None]] = OrderedDict()
+        self._reading = Lock()
         for path in store.parts(run, "images"):
             with store.reading(path):
                 self._locate(path)
@@ -74,11 +76,12 @@ class ImageReader:
         return {image_id: self._read(image_id) for image_id in dict.fromkeys(image_ids)}
 
     def content(self, image_id: str) -> bytes:
-        """The encoded bytes of one image, checked against its id."""
+        """The encoded bytes of one image, checked against its id; may be called from many threads."""
         if image_id not in self._where:
             raise RunFolderError(f"the image {image_id[:12]} is not in this run; run the generate stage again")
         path, group, row = self._where[image_id]
-        content = self._group(path, group)[row]
+        with self._reading:
+            content = self._group(path, group)[row]
         if content is None or hashlib.sha256(content).hexdigest() != image_id:
             raise RunFolderError(
                 f"{path}: the bytes of image {image_id[:12]} are not the ones that were written: delete the file and "
@@ -87,7 +90,9 @@ class ImageReader:
         return content
 
     def _read(self, image_id: str) -> Image:
-        return decode(self.content(image_id), f"image {image_id[:12]} in {self._where[image_id][0]}")
+        image = decode(self.content(image_id), f"image {image_id[:12]} in {self._where[image_id][0]}")
+        # Runs of this package hold PNG; imported ones may hold JPEG and WebP in modes that nothing else here makes.
+        return image if image.format == "PNG" else to_rgb(image)
 
     def _group(self, path: Path, group: int) -> list[bytes | None]:
         key = (path, group)

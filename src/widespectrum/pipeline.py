@@ -1,4 +1,4 @@
-"""generate → score → judge: what each table still lacks, and how a batch of it is made and stored.
+"""generate → judge: what each table still lacks, and how a batch of it is made and stored; `scoring` is between them.
 
 A stage is planned as a `Work`, which an engine then works off in batches.
 """
@@ -12,17 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL.Image import Image
 
 from . import store
+from .engine import Failure
 from .errors import ModelError, RunFolderError
 from .images import ImageReader, encode
-from .protocols import Abstention, Answer, Generator, Judge, Question, Refusal, RewardModel, TwoTowerRewardModel
-from .types import AbstentionRecord, ImageRecord, Order, Prompt, Role, Score, Verdict
+from .protocols import Abstention, Answer, Generator, Judge, Question, Refusal
+from .types import AbstentionRecord, ImageRecord, Order, Prompt, Role, Verdict
 
-__all__ = ["Pair", "Work", "generation", "image_pairs", "judging", "read_prompts", "scoring"]
+__all__ = ["ROLES", "Pair", "Work", "generation", "image_pairs", "judging", "read_prompts", "unmade"]
 
 ROLES: tuple[Role, Role] = ("original", "wide_spectrum")
 ORDERS: tuple[Order, Order] = ("first", "second")
@@ -35,14 +34,16 @@ Rewards: TypeAlias = dict[tuple[str, str, Role], dict[str, float]]
 class Work:
     """What one model still has to do: `make` takes a batch of `items` and stores the rows that come of it.
 
-    `rows` counts what will be asked of the model; `abstained` counts a judge's abstentions by reason as they come.
+    `rows` counts what will be asked of the model; `abstained` counts a judge's abstentions by reason as they come. With
+    `prepare`, `make` gets what that makes of each item ahead of time, in threads.
     """
 
     label: str
     items: Sequence[Any]
     rows: int
-    make: Callable[[Sequence[Any]], None]
+    make: Callable[[Sequence[Any]], Sequence[Failure] | None]
     abstained: Counter[str] = field(default_factory=Counter)
+    prepare: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,16 @@ class Pair:
 def read_prompts(run: Path) -> list[Prompt]:
     """The prompts of a run, in the order of its prompt set."""
     rows = store.read(run, "prompts").to_pylist()
-    return [Prompt(**{**row, "dimensions": tuple(row["dimensions"])}) for row in rows]
+    lists = ("dimensions", "effects")
+    return [Prompt(**{**row, **{name: tuple(row[name]) for name in lists}}) for row in rows]
+
+
+def unmade(run: Path, label: str, seeds: Sequence[int]) -> list[tuple[Any, ...]]:
+    """The keys (prompt_id, generator, seed) of the images that one generator still lacks."""
+    prompts = {prompt.prompt_id: prompt for prompt in read_prompts(run)}
+    # The two prompts of a pair stand side by side, so that their images share a part.
+    ordered = sorted(prompts.values(), key=lambda prompt: (prompt.pair_id, prompt.role))
+    return store.missing(run, "images", [(prompt.prompt_id, label, seed) for seed in seeds for prompt in ordered])
 
 
 def generation(
@@ -71,9 +81,7 @@ def generation(
 ) -> Work:
     """The images that one generator still lacks. `open_input(pair_id)` gives the photograph to start from."""
     prompts = {prompt.prompt_id: prompt for prompt in read_prompts(run)}
-    # The two prompts of a pair stand side by side, so that their images share a part.
-    ordered = sorted(prompts.values(), key=lambda prompt: (prompt.pair_id, prompt.role))
-    todo = store.missing(run, "images", [(prompt.prompt_id, label, seed) for seed in seeds for prompt in ordered])
+    todo = unmade(run, label, seeds)
 
     def make(batch: Sequence[tuple[Any, ...]]) -> None:
         asked = [prompts[prompt_id] for prompt_id, _, _ in batch]
@@ -130,69 +138,6 @@ def image_pairs(run: Path) -> list[Pair]:
         )
         for (generator, seed, _), both in sorted(found.items())
         if len(both) == len(ROLES)
-    ]
-
-
-def scoring(run: Path, label: str, model: RewardModel) -> Work:
-    """The pairs of which one reward model has not scored both images under both prompts."""
-    by_key = {(pair.pair_id, pair.generator, pair.seed): pair for pair in image_pairs(run)}
-    wanted = [(*key, image, prompt, label) for key in by_key for image in ROLES for prompt in ROLES]
-    todo = [by_key[key] for key in dict.fromkeys(key[:3] for key in store.missing(run, "scores", wanted))]
-    reader = ImageReader(run)
-
-    def make(batch: Sequence[Pair]) -> None:
-        store.append(run, "scores", _score_records(label, batch, _score_pairs(model, label, batch, reader)))
-
-    return Work(label, todo, 4 * len(todo), make)
-
-
-def _score_pairs(model: RewardModel, label: str, pairs: Sequence[Pair], reader: ImageReader) -> NDArray[np.float64]:
-    """Shape (N, 2, 2): pair, image role, prompt role."""
-    images = _open_images(reader, pairs)
-    texts = [pair.prompts[role].text for pair in pairs for role in ROLES]
-    count = len(pairs)
-    image_rows = np.repeat(np.arange(2 * count), 2)
-    text_rows = np.tile(np.arange(2 * count).reshape(count, 1, 2), (1, 2, 1)).ravel()
-    if isinstance(model, TwoTowerRewardModel):
-        values = model.combine(model.encode_images(images)[image_rows], model.encode_texts(texts)[text_rows])
-    else:
-        values = model.score([images[row] for row in image_rows], [texts[row] for row in text_rows])
-    _expect(values.shape == (4 * count,), f"{label} gave scores of shape {values.shape} for {4 * count} questions")
-    if not np.isfinite(values).all():
-        bad = pairs[int(np.flatnonzero(~np.isfinite(values))[0]) // 4]
-        raise ModelError(f"{label} gave a score that is not finite for pair {bad.pair_id} of {bad.generator}")
-    return np.asarray(values, dtype=np.float64).reshape(count, 2, 2)
-
-
-def _open_images(reader: ImageReader, pairs: Sequence[Pair]) -> list[Image]:
-    """I_o, I_a of each pair in turn, each with the prompt that made it in its `info`."""
-    decoded = reader.read(pair.image_ids[role] for pair in pairs for role in ROLES)
-    images = []
-    for pair in pairs:
-        for role in ROLES:
-            image = decoded[pair.image_ids[role]].copy()
-            image.info["prompt"] = pair.prompts[role].text
-            images.append(image)
-    return images
-
-
-def _score_records(label: str, pairs: Sequence[Pair], values: NDArray[np.float64]) -> list[Score]:
-    return [
-        Score(
-            pair_id=pair.pair_id,
-            generator=pair.generator,
-            image_seed=pair.seed,
-            image_role=image_role,
-            prompt_role=prompt_role,
-            image_id=pair.image_ids[image_role],
-            prompt_id=pair.prompts[prompt_role].prompt_id,
-            reward_model=label,
-            value=float(values[row, i, j]),
-            truncated=None,
-        )
-        for row, pair in enumerate(pairs)
-        for i, image_role in enumerate(ROLES)
-        for j, prompt_role in enumerate(ROLES)
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ __all__ = [
     "Features",
     "Generator",
     "Judge",
+    "PreparingRewardModel",
     "Question",
     "Refusal",
     "RewardModel",
@@ -92,6 +93,41 @@ class RewardModel(Protocol):
 
     def score(self, images: Sequence[Image], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Shape (N,), float64, higher = preferred: `images[i]` under `prompts[i]`."""
+        ...
+
+
+@runtime_checkable
+class PreparingRewardModel(RewardModel, Protocol):
+    """A reward model that says what it reads of an image, so that images are read ahead of it, and of a prompt."""
+
+    window: int | None
+    """Tokens that it reads of a prompt, start and end included; None where it reads all of it, or nothing."""
+
+    def prepare(self, image: Image) -> Any:
+        """The image as it is read; runs in threads. InputError for an image that cannot be scored."""
+        ...
+
+    def score_prepared(
+        self,
+        prepared: Sequence[Any],
+        prompts: Sequence[str],
+        image_rows: Sequence[int] | NDArray[np.int64],
+        prompt_rows: Sequence[int] | NDArray[np.int64],
+        shared: dict[str, Any] | None = None,
+    ) -> NDArray[np.float64]:
+        """Shape (N,): `prepared[image_rows[i]]` under `prompts[prompt_rows[i]]`, every image encoded once.
+
+        Reward models that get the same `prepared` images also get the same `shared`, in which they keep what serves
+        the others.
+        """
+        ...
+
+    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
+        """Tokens of every prompt, start and end included, before anything is cut off."""
+        ...
+
+    def has_special(self, prompts: Sequence[str]) -> list[bool]:
+        """Whether a prompt holds text that stands for a special token."""
         ...
 
 

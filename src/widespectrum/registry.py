@@ -16,7 +16,14 @@ from typing import Any
 from .errors import InputError, MissingExtraError, UnknownNameError
 from .types import Parameter
 
-__all__ = ["Entry", "label", "load", "lookup", "missing_packages", "unknown_name"]
+__all__ = ["PLACES", "Entry", "label", "load", "lookup", "missing_packages", "unknown_name"]
+
+PLACES = (
+    *("checkpoint", "tokenizer", "base", "clip", "instruction_file", "questions", "weights", "journal"),
+    *("device", "batch_size"),
+)
+"""Options that say where something lies or is computed, and not what: they are no part of a model's label. What of them
+matters (the hash of a file) is in its spec."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +77,7 @@ def _declared(constructor: Any, entry: Entry) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.name not in entry.params}
 
 
-def _check_options(kind: str, name: str, declared: Mapping[str, Any], options: Mapping[str, Parameter]) -> None:
+def _check_options(kind: str, name: str, declared: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     for option in options:
         if option not in declared:
             accepted = ", ".join(declared) or "none"
@@ -81,7 +88,7 @@ def _check_options(kind: str, name: str, declared: Mapping[str, Any], options: M
             raise InputError(f"{kind} {name!r} needs the option {option!r}")
 
 
-def load(kind: str, table: Mapping[str, Entry], name: str, options: Mapping[str, Parameter] | None = None) -> Any:
+def load(kind: str, table: Mapping[str, Entry], name: str, options: Mapping[str, Any] | None = None) -> Any:
     """The model called `name`, made with `options`; imports its module now and not before."""
     options = options or {}
     constructor = _constructor(kind, table, name)
@@ -92,11 +99,22 @@ def load(kind: str, table: Mapping[str, Entry], name: str, options: Mapping[str,
 def label(name: str, options: Mapping[str, Parameter] | None = None) -> str:
     """The name under which results are stored: `name`, or `name[option=value]` with the options that were given.
 
-    It is the form that the command line takes.
+    It is the form that the command line takes. Options of `PLACES` are left out; `label` replaces it all.
 
     >>> label("photo-effects", {"strength": 2})
     'photo-effects[strength=2]'
+    >>> label("pickscore", {"checkpoint": "models/PickScore_v1"})
+    'pickscore'
+    >>> label("pickscore", {"checkpoint": "models/mine", "label": "my-pickscore"})
+    'my-pickscore'
     """
-    texts = {key: str(value).lower() if isinstance(value, bool) else value for key, value in (options or {}).items()}
+    options = options or {}
+    if "label" in options:
+        return str(options["label"])
+    texts = {
+        key: str(value).lower() if isinstance(value, bool) else value
+        for key, value in options.items()
+        if key not in PLACES
+    }
     given = ",".join(f"{key}={value}" for key, value in sorted(texts.items()))
     return f"{name}[{given}]" if given else name

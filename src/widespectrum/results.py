@@ -163,6 +163,26 @@ def _add_reward_model(out: _Collector, model: str, rows: pd.DataFrame) -> None:
             out.add(model, f"{subset}/dimension={dimension}", values, part[flags[subset][part.index]])
 
 
+def _add_windows(out: _Collector, model: str, rows: pd.DataFrame) -> None:
+    """What one reward model does not read of the prompts; where it cuts some, the figures of these and the others."""
+    prompts = rows[rows["cut"].notna()].drop_duplicates("pair_id")
+    if prompts.empty:
+        return
+    rates = {"cut_rate": prompts["cut"].mean(), "special_rate": prompts["special"].eq(True).mean()}
+    out.add(model, "all", {name: float(rate) for name, rate in rates.items()}, prompts)
+    for dimension in sorted({name for names in prompts["past_window"] for name in names}):
+        asking = _asks_for(prompts, dimension)
+        lost = sum(dimension in names for names in asking["past_window"])
+        out.add(model, f"all/dimension={dimension}", {"past_window_rate": lost / len(asking)}, asking)
+    if not prompts["cut"].any():
+        return
+    flags = subset_flags(rows)
+    for name, is_cut in (("cut", True), ("uncut", False)):
+        part = rows[rows["cut"] == is_cut]
+        for subset, values in _bias(out, part).items() if len(part) else ():
+            out.add(model, f"{subset}/prompt={name}", values, part[flags[subset][part.index]])
+
+
 def _against(rival: str) -> Naming:
     return lambda metric: f"{metric}/{rival}" if metric.removesuffix("_ci") in COMPARED else ""
 
@@ -314,6 +334,7 @@ def evaluate(run: Path, config: RunConfig) -> list[MetricResult]:
     by_model = dict(list(table.groupby("reward_model")))
     for model, rows in tqdm(by_model.items(), desc="evaluate", delay=2, leave=False):
         _add_reward_model(out, model, rows)
+        _add_windows(out, model, rows)
         _note_unchanged(out, model, rows)
         _add_doses(out, model, rows, generators)
         scored = requests.merge(rows[[*KEY, "r_io_po", "r_ia_po"]], on=KEY, how="left")

@@ -13,15 +13,15 @@ from PIL.Image import Image
 
 from . import pipeline, runs
 from .config import ModelChoice, RunConfig, parse_model
-from .engine import local
+from .engine import Failure, local
 from .errors import InputError
-from .generators import GENERATORS
-from .judges import JUDGES
+from .generators import load_generator
+from .judges import load_judge
 from .pipeline import Work
 from .prompts import PromptSet, load_prompt_set, open_photograph, read_prompts
 from .protocols import Generator, Judge, RewardModel
-from .registry import label, load
-from .rewards import REWARD_MODELS
+from .rewards import load_reward_model
+from .scoring import scoring, unscored
 
 __all__ = [
     "Models",
@@ -31,6 +31,7 @@ __all__ = [
     "generate",
     "judge",
     "load_models",
+    "load_reward_models",
     "prompt_set_of",
     "register",
     "score",
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 Say = Callable[[str], None]
+
+KINDS = ("generators", "reward_models", "judges")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +52,32 @@ class Models:
     judges: Mapping[str, Judge]
 
 
-def _load(kind: str, table: Mapping[str, Any], choices: Sequence[ModelChoice]) -> dict[str, Any]:
+_LOADERS: Mapping[str, Callable[..., Any]] = {
+    "generator": load_generator,
+    "reward model": load_reward_model,
+    "judge": load_judge,
+}
+
+
+def _load(kind: str, choices: Sequence[ModelChoice]) -> dict[str, Any]:
     models: dict[str, Any] = {}
     for choice in choices:
         try:
-            model, name = load(kind, table, choice.name, choice.options), label(choice.name, choice.options)
+            model = _LOADERS[kind](choice.name, **choice.arguments)
         except InputError as error:
             raise type(error)(f"{choice.where(str(error))}{error}") from error
-        twin = next((other for other in models if other == name or models[other].spec.key == model.spec.key), None)
-        if twin is not None:
-            raise InputError(f"{choice.where('')}{kind} {name} is the same as {twin}: delete one")
-        models[name] = model
+        if choice.label in models:
+            raise InputError(
+                f"{choice.where('')}{kind} {choice.label} is named twice: delete one, or give one of them another "
+                "label=NAME"
+            )
+        models[choice.label] = model
     return models
+
+
+def load_reward_models(choices: Sequence[ModelChoice]) -> dict[str, RewardModel]:
+    """Reward models by label; InputError for an unknown name, a missing extra, a wrong option, a label named twice."""
+    return _load("reward model", choices)
 
 
 def load_models(config: RunConfig, scored_by: Iterable[str] = ()) -> Models:
@@ -69,9 +86,9 @@ def load_models(config: RunConfig, scored_by: Iterable[str] = ()) -> Models:
     `scored_by` names the reward models whose scores the run holds beside those of the run file.
     """
     models = Models(
-        generators=_load("generator", GENERATORS, config.generators),
-        reward_models=_load("reward model", REWARD_MODELS, config.reward_models),
-        judges=_load("judge", JUDGES, config.judges),
+        generators=_load("generator", config.generators),
+        reward_models=_load("reward model", config.reward_models),
+        judges=_load("judge", config.judges),
     )
     known = list(dict.fromkeys([*models.reward_models, *scored_by]))
     for choice, judge in zip(config.judges, models.judges.values(), strict=True):
@@ -123,60 +140,52 @@ def check_named(run: Path, config: RunConfig, kind: str) -> None:
         )
 
 
-def start(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet) -> None:
-    """Open or reopen the run folder and write down its models."""
+def start(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet, kinds: Sequence[str] = KINDS) -> None:
+    """Open or reopen the run folder and write down its models of `kinds`."""
     runs.open_run(run, config, datasets={prompt_set.name: prompt_set.revision}, prompts=prompt_set.prompts)
-    register(run, models)
+    register(run, models, kinds)
 
 
-def register(run: Path, models: Models) -> None:
-    """Write the specs of `models` into the manifest."""
-    for kind in ("generators", "reward_models", "judges"):
-        for name, model in getattr(models, kind).items():
-            runs.register(run, kind, name, model.spec)
-
-
-def _all_models(run: Path, config: RunConfig, models: Models) -> Models:
-    """`models` and those that the manifest holds beside them."""
-    specs = runs.read_manifest(run).specs
-    extra: dict[str, Any] = {
-        kind: tuple(parse_model(name) for name in specs.get(kind, {}) if name not in getattr(models, kind))
-        for kind in ("generators", "reward_models", "judges")
-    }
-    others = load_models(replace(config, **extra), specs.get("reward_models", {}))
-    return Models(
-        generators={**models.generators, **others.generators},
-        reward_models={**models.reward_models, **others.reward_models},
-        judges={**models.judges, **others.judges},
-    )
+def register(run: Path, models: Models, kinds: Sequence[str] = KINDS) -> None:
+    """Write the specs of `models` into the manifest; InputError where two of a kind are the same model."""
+    for kind in kinds:
+        labels: dict[str, str] = {}
+        for label, model in getattr(models, kind).items():
+            twin = labels.setdefault(model.spec.key, label)
+            if twin != label:
+                raise InputError(f"{label} is the same as {twin}: delete one")
+            runs.register(run, kind, label, model.spec)
 
 
 def finished(run: Path, config: RunConfig, models: Models) -> bool:
     """Whether nothing is left to do, neither of the run file nor of what was added to the run later."""
-    everything = _all_models(run, config, models)
-    works = [
-        pipeline.generation(run, name, generator, seeds=config.seeds, open_input=None)
-        for name, generator in everything.generators.items()
-    ]
-    works += [pipeline.scoring(run, name, model) for name, model in everything.reward_models.items()]
-    works += [pipeline.judging(run, name, model) for name, model in everything.judges.items()]
-    return not any(work.items for work in works)
+    specs = runs.read_manifest(run).specs
+    labels = {kind: [*specs.get(kind, {})] for kind in KINDS}
+    if any(pipeline.unmade(run, label, config.seeds) for label in labels["generators"]):
+        return False
+    if unscored(run, labels["reward_models"]):
+        return False
+    added = tuple(parse_model(label) for label in labels["judges"] if label not in models.judges)
+    judges = {**models.judges, **_load("judge", added)}
+    return not any(pipeline.judging(run, label, judge).items for label, judge in judges.items())
 
 
-def _work_off(stage: str, works: Sequence[Work], batch_size: int, say: Say) -> list[str]:
-    """Work off every plan; the reasons of what failed."""
+def _work_off(stage: str, works: Sequence[Work], batch_size: int, say: Say) -> list[Failure]:
+    """Work off every plan; what failed."""
     failures = []
     for work in works:
         description = f"{stage} {work.label}"
-        reasons = local.run(work.make, work.items, batch_size=batch_size, description=description)
-        failures += [f"{description}: {reason}" for reason in reasons]
+        found = local.run(work.make, work.items, batch_size=batch_size, description=description, prepare=work.prepare)
+        failures += [
+            replace(failure, reason=f"{stage} {failure.model or work.label}: {failure.reason}") for failure in found
+        ]
         for reason, count in work.abstained.most_common():
             say(f"  {work.label} abstained {count} times: {reason}")
     return failures
 
 
-def generate(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet, say: Say) -> list[str]:
-    """Make the missing images of every generator; the reasons of what failed."""
+def generate(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet, say: Say) -> list[Failure]:
+    """Make the missing images of every generator; what failed."""
     opened = lru_cache(maxsize=32)(open_photograph)
 
     def open_input(pair_id: str) -> Image:
@@ -195,16 +204,15 @@ def generate(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet
     return _work_off("generate", works, config.batch_size, say)
 
 
-def score(run: Path, config: RunConfig, models: Models, say: Say) -> list[str]:
-    """Score the pairs with every reward model; the reasons of what failed."""
-    works = [pipeline.scoring(run, name, model) for name, model in models.reward_models.items()]
-    pairs = len({(pair.pair_id, pair.generator, pair.seed) for work in works for pair in work.items})
-    say(f"score: {sum(work.rows for work in works):,} scores of {pairs:,} image pairs, 0 API calls")
-    return _work_off("score", works, config.batch_size, say)
+def score(run: Path, config: RunConfig, models: Models, say: Say) -> list[Failure]:
+    """Score the pairs with every reward model; what failed."""
+    work = scoring(run, models.reward_models)
+    say(f"score: {work.rows:,} scores of {len(work.items):,} image pairs, 0 API calls")
+    return _work_off("score", [work], config.batch_size, say)
 
 
-def judge(run: Path, config: RunConfig, models: Models, say: Say) -> list[str]:
-    """Put the questions to every judge; the reasons of what failed."""
+def judge(run: Path, config: RunConfig, models: Models, say: Say) -> list[Failure]:
+    """Put the questions to every judge; what failed."""
     works = [pipeline.judging(run, name, model) for name, model in models.judges.items()]
     say(f"judge: {sum(work.rows for work in works):,} questions, 0 API calls")
     return _work_off("judge", works, config.batch_size, say)

@@ -48,6 +48,7 @@ SCHEMAS = {
         ("pair_id", _STRING),
         ("role", _STRING),
         ("dimensions", pa.list_(_STRING)),
+        ("effects", pa.list_(_STRING)),
         ("subset", _STRING),
     ),
     "images": _schema(
@@ -73,6 +74,8 @@ SCHEMAS = {
         ("reward_model", _STRING),
         ("value", pa.float64()),
         ("truncated", pa.bool_()),
+        ("past_window", pa.list_(_STRING)),
+        ("special", pa.bool_()),
     ),
     "verdicts": _schema(
         ("prompt_id", _STRING),

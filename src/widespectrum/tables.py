@@ -14,7 +14,16 @@ from .results import read_evaluation, read_results
 from .runs import read_manifest
 from .types import ModelSpec
 
-__all__ = ["cautions", "format_estimate", "format_number", "headline", "headline_subset", "model_list", "text_table"]
+__all__ = [
+    "cautions",
+    "format_estimate",
+    "format_number",
+    "headline",
+    "headline_subset",
+    "model_list",
+    "model_page",
+    "text_table",
+]
 
 REWARD_MODEL_COLUMNS = {
     "image_prior": "prior Q",
@@ -121,9 +130,31 @@ def cautions(run: Path) -> list[str]:
             "Judging photo-effects with the pixel judge is circular: the judge measures the very properties that the "
             "generator changes, so its verdicts show that the machinery works and nothing more."
         )
+    found += _cut_prompts(results)
     if spec and spec.adapter == "rule":
         model = spec.params["reward_model"]
         found.append(f"The rule judge repeats the scores of {model}: agreement of {model} with it says nothing.")
+    return found
+
+
+def _cut_prompts(results: pd.DataFrame) -> list[str]:
+    """Which reward models did not read all of the prompts."""
+    found = []
+    for row in results[(results["metric"] == "cut_rate") & (results["value"] > 0)].itertuples():
+        rates = results[(results["model"] == row.model) & (results["metric"] == "past_window_rate")]
+        lost = [
+            f"{each.subset.partition('=')[2]} ({round(each.value * each.n)} of {each.n})" for each in rates.itertuples()
+        ]
+        asked = f" Asked for in words that it never read: {', '.join(lost)}." if lost else ""
+        found.append(
+            f"{row.model} read only the beginning of {round(row.value * row.n)} of {row.n} prompt pairs, the rest is "
+            f"longer than its window.{asked} Its figures for cut and for uncut prompts stand apart in the results, as "
+            "prompt=cut and prompt=uncut."
+        )
+    for row in results[(results["metric"] == "special_rate") & (results["value"] > 0)].itertuples():
+        found.append(
+            f"{round(row.value * row.n)} of {row.n} prompt pairs hold text that is a special token for {row.model}."
+        )
     return found
 
 
@@ -151,6 +182,23 @@ def headline(run: Path) -> str:
             *(textwrap.fill(caution, 120) for caution in cautions(run)),
         ]
     )
+
+
+def model_page(name: str) -> str:
+    """What is known of one model: of a reward model with weights what its card says, of the others their line."""
+    from .generators import GENERATORS
+    from .judges import JUDGES
+    from .registry import lookup, unknown_name
+    from .rewards import REWARD_MODELS, entry_of
+    from .rewards.facts import describe
+
+    others = {**GENERATORS, **JUDGES}
+    if name in others:
+        return f"{name}: {lookup('model', others, name).summary}"
+    if name not in REWARD_MODELS and not name.startswith("clip:"):
+        raise unknown_name("model", name, {**REWARD_MODELS, **others}, "widespectrum models")
+    entry_of(name)
+    return describe(name)
 
 
 def model_list() -> str:

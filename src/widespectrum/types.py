@@ -94,13 +94,17 @@ def _require_choice(name: str, value: object, choices: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One prompt of a pair. `role` original is the plain caption and has no dimensions."""
+    """One prompt of a pair. `role` original is the plain caption and has no dimensions.
+
+    `effects` are the words of the text that ask for each of `dimensions`, in their order; empty where nobody says.
+    """
 
     prompt_id: str
     text: str
     pair_id: str
     role: Role
     dimensions: tuple[str, ...] = ()
+    effects: tuple[str, ...] = ()
     subset: str = ""
 
     def __post_init__(self) -> None:
@@ -119,6 +123,11 @@ class Prompt:
         for name in self.dimensions:
             _require(name in known, f"{where}: unknown dimension {name!r}; expected one of {', '.join(known)}")
         _require(len(set(self.dimensions)) == len(self.dimensions), f"{where}: a dimension is named twice")
+        _require(
+            not self.effects or len(self.effects) == len(self.dimensions),
+            f"{where}: expected the words of {len(self.dimensions)} effects, as many as dimensions; "
+            f"got {len(self.effects)}",
+        )
         expected = prompt_id(self.pair_id, self.role, self.text, self.dimensions)
         _require(
             self.prompt_id in (expected, "") or self.prompt_id.startswith("external:"),
@@ -223,7 +232,9 @@ class ImageRecord:
 class Score:
     """The reward of one image under one prompt; higher is better, on the reward model's own scale.
 
-    `truncated` says whether the prompt was too long for the reward model's text encoder; None where nobody knows.
+    `truncated` says whether the prompt was too long for the reward model's text encoder, and `past_window` which of its
+    dimensions are asked for in words that were cut off, as far as the prompt says which words these are; `special`
+    says whether the tokenizer read a part of the prompt as a special token. None where nobody knows.
     """
 
     pair_id: str
@@ -236,6 +247,8 @@ class Score:
     reward_model: str
     value: float
     truncated: bool | None
+    past_window: tuple[str, ...] = ()
+    special: bool | None = None
 
     def __post_init__(self) -> None:
         _require_choice("image_role", self.image_role, Role)

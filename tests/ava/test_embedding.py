@@ -14,48 +14,13 @@ import PIL.Image
 import pytest
 import torch
 
+from tests.image_text_models import save_model
 from widespectrum.ava import embedding
 from widespectrum.ava.embedding import EmbeddingModel, embed_images, embed_texts, load_model
 from widespectrum.errors import InputError, ModelError, RunFolderError
 
-SIDE = 32
 TEXTS = ["a blurred photograph", "", "an ordinary street at night, in the rain, with nobody in it at all"]
 RESULTS = ("embeddings.npy", "ids.npy", "failed.csv", "model.json")
-
-
-def save_tokenizer(folder):
-    """One token per letter."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    letters = ["<start>", "<end>", "<unknown>", *"abcdefghijklmnopqrstuvwxyz ,"]
-    tokenizer = Tokenizer(models.WordLevel({letter: n for n, letter in enumerate(letters)}, unk_token="<unknown>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
-    tokenizer.post_processor = processors.BertProcessing(("<end>", 1), ("<start>", 0))
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<start>", eos_token="<end>", pad_token="<end>", unk_token="<unknown>"
-    ).save_pretrained(folder)
-
-
-def save_model(folder, kind, seed=0):
-    import transformers
-
-    torch.manual_seed(seed)
-    tower = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {**tower, "vocab_size": 40, "max_position_embeddings": 20, "bos_token_id": 0, "eos_token_id": 1}
-    vision = {**tower, "image_size": SIDE, "patch_size": 8}
-    if kind == "clip":
-        config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
-        model = transformers.CLIPModel(config)
-        processor = transformers.CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=SIDE)
-    else:
-        config = transformers.SiglipConfig(text_config={**text, "projection_size": 12}, vision_config=vision)
-        model = transformers.SiglipModel(config)
-        processor = transformers.SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE})
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    save_tokenizer(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +141,7 @@ def test_what_cannot_be_opened_is_listed_and_left_out(clip, files, tmp_path, mon
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from tests.image_text_models import save_model
 from widespectrum.ava import embedding
 
 folder, out, *paths = sys.argv[1:]
@@ -246,7 +212,7 @@ def test_a_batch_that_does_not_fit_into_memory_may_be_made_smaller(clip, files, 
         raise torch.OutOfMemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(clip._towers.__class__, "images", property(lambda towers: too_large), raising=False)
+        patch.setattr(clip.towers.__class__, "images", property(lambda towers: too_large), raising=False)
         with pytest.raises(ModelError, match="not enough memory: take a smaller batch size"):
             embed_images(clip, files[:2], tmp_path, batch_size=2)
     assert embed_images(clip, files[:2], tmp_path, batch_size=1).rows == 2
@@ -306,7 +272,21 @@ def test_an_embedding_without_direction_is_the_model_s_fault(folders, files, tmp
 
 
 def without_weights(folder):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def with_weights_cut_off(folder):
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+
+
+class Danger:
+    def __reduce__(self):
+        return print, ("unpickled",)
+
+
+def with_a_pickle(folder):
+    (folder / "model.safetensors").unlink()
+    torch.save({"text_projection.weight": Danger()}, folder / "pytorch_model.bin")
 
 
 def with_a_weight_less(folder):
@@ -336,7 +316,12 @@ def without_config(folder):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (without_weights, "has no weights in safetensors, which is the only format read"),
+        (
+            without_weights,
+            r"has no weights: expected model\*.safetensors or pytorch_model\*.bin, as transf",
+        ),
+        (with_weights_cut_off, r"could not be loaded as an image-text model \("),
+        (with_a_pickle, r"could not be loaded: it holds more than numbers; convert it to safetensors"),
         (with_a_weight_less, r"lacks weights .*, the first is text_projection.weight: copy"),
         (with_another_size, r"in another size, the first is vision_model.embeddings.patch_embedding.weight: copy"),
         (of_text_alone, r"holds a CLIPTextModel: expected a model of images and texts"),
@@ -344,11 +329,23 @@ def without_config(folder):
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_folder_that_is_no_such_model(change, expected, tmp_path):
+def test_a_folder_that_is_no_such_model(change, expected, tmp_path, capfd):
     folder = save_model(tmp_path / "model", "clip")
     change(folder)
     with pytest.raises(InputError, match=expected):
         embed_texts(load_model(f"transformers:{folder}", device="cpu"), TEXTS)
+    assert "unpickled" not in capfd.readouterr().out
+
+
+def test_weights_saved_by_torch_are_read_as_numbers(clip, tmp_path):
+    from safetensors.torch import load_file
+
+    folder = save_model(tmp_path / "model", "clip")
+    weights = load_file(folder / "model.safetensors")
+    without_weights(folder)
+    torch.save(weights, folder / "pytorch_model.bin")
+    found = embed_texts(load_model(f"transformers:{folder}", device="cpu"), TEXTS)
+    np.testing.assert_allclose(found, embed_texts(clip, TEXTS), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -373,5 +370,5 @@ def test_names_that_lead_nowhere(name, expected):
 
 
 def test_an_unknown_dtype(folders):
-    with pytest.raises(InputError, match=r"a dtype of float32 or bfloat16, got 'int8'"):
+    with pytest.raises(InputError, match=r"a dtype of float32, bfloat16, float16; got 'int8'"):
         load_model(f"transformers:{folders['clip']}", dtype="int8")

@@ -121,7 +121,10 @@ def test_reward_models(name: str) -> None:
     singles = np.concatenate([model.score([image], [text]) for image, text in zip(images, texts, strict=True)])
     assert np.array_equal(singles, values)
     assert np.array_equal(model.score(images[::-1], texts[::-1])[::-1], values)
-    assert model.score([], []).shape == (0,)
+    with pytest.raises(InputError, match="expected at least one image and one prompt, got none"):
+        model.score([], [])
+    with pytest.raises(InputError, match="got 1 images and 0 prompts"):
+        model.score(images[:1], [])
     if isinstance(model, TwoTowerRewardModel):
         combined = model.combine(model.encode_images(images), model.encode_texts(texts))
         assert np.array_equal(combined, values)

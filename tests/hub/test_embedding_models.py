@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 import transformers
+from PIL import Image
+from safetensors.torch import load_file
 
 from widespectrum.ava.embedding import embed_texts, load_model
+from widespectrum.embedding_models import full_name
 from widespectrum.errors import HubError, InputError
+from widespectrum.rewards.any_clip import AnyClipReward
 
 # huggingface_hub calls httpx2 so itself.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -54,6 +59,36 @@ def test_a_name_is_resolved_to_its_commit(pushed, here, hub, tmp_path, monkeypat
         load_model(f"transformers:{REPO}")
     assert hub.count("GET", "resolve/.*/pytorch_model.bin") == hub.count("GET", "resolve/.*/onnx/") == 0
     assert hub.count("GET", "resolve/.*/config.json") > 0
+
+
+def test_weights_of_torch_are_fetched_where_there_are_no_others(pushed, here, hub, tmp_path):
+    folder = tmp_path / "model"
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    here.create_repo("acme/older")
+    here.upload_folder(repo_id="acme/older", folder_path=folder)
+    found = [embed_texts(load_model(f"transformers:{repo}", device="cpu"), ["a b"]) for repo in (REPO, "acme/older")]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+    assert hub.count("GET", f"{REPO}/resolve/.*/pytorch_model.bin") == 0
+
+
+def test_a_reward_model_is_taken_at_the_commit_of_its_name(pushed, here, tmp_path):
+    scores = []
+    for source in (REPO, f"{REPO}@main", f"{REPO}@{pushed}", str(tmp_path / "model")):
+        model = AnyClipReward(source=source, device="cpu")
+        scores.append(model.score([Image.new("RGB", (40, 30), "red")], ["a b"]).tolist())
+        if source.startswith(REPO):
+            assert str(model.spec) == f"clip:acme/tiny-clip@{pushed}?dtype=%22float32%22&library=%22transformers%22"
+    np.testing.assert_allclose(scores, [scores[0]] * 4, atol=1e-6)
+    with pytest.raises(InputError, match=r"'acme/absent@main' is no folder here .* there is no such"):
+        AnyClipReward(source="acme/absent@main").score([Image.new("RGB", (40, 30))], ["a b"])
+
+
+def test_what_open_clip_saved_is_known_by_its_config(pushed, here):
+    assert full_name(REPO) == f"transformers:{REPO}@{pushed}"
+    more = here.upload_file(repo_id=REPO, path_or_fileobj=b"{}", path_in_repo="open_clip_config.json").oid
+    assert full_name(f"{REPO}@main") == f"open_clip:hf-hub:{REPO}@{more}"
+    assert full_name(f"{REPO}@{pushed}") == f"transformers:{REPO}@{pushed}"
 
 
 @pytest.mark.parametrize("name", [f"{REPO}@no-such-branch", "acme/absent", f"{REPO}@{'0' * 40}"])

@@ -40,7 +40,7 @@ def test_texts_are_stripped_and_normalized(tmp_path: Path) -> None:
 
 def test_parquet_round_trip_of_a_whole_set(tmp_path: Path) -> None:
     prompts = load_prompt_set("photographs").prompts
-    columns = ("prompt_id", "pair_id", "role", "text", "dimensions", "subset")
+    columns = ("prompt_id", "pair_id", "role", "text", "dimensions", "effects", "subset")
     rows = [{name: getattr(prompt, name) for name in columns} for prompt in prompts]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "prompts.parquet")
     assert read_prompts(tmp_path / "prompts.parquet") == prompts

@@ -93,5 +93,6 @@ def make_counterparts(
     _add_prompts(folder, prompts)
     work = pipeline.generation(folder, label, generator, seeds=(seed,), open_input=open_input)
     failures = local.run(work.make, work.items, batch_size=batch_size, description=f"make counterparts: {label}")
+    reasons = [failure.reason for failure in failures]
     statuses = store.read(folder, "images", ["status"])["status"].to_pylist()
-    return Counterparts(statuses.count("ok"), statuses.count("refused"), failures, left_out)
+    return Counterparts(statuses.count("ok"), statuses.count("refused"), reasons, left_out)

@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from widespectrum.embedding_models import EmbeddingModel, load_model
+from widespectrum.embedding_towers import Prepared
 from widespectrum.errors import InputError, ModelError, RunFolderError
 from widespectrum.prompts.images import open_photograph
 from widespectrum.store import write_file
-
-from .embedding_models import EmbeddingModel, Prepared, load_model
 
 __all__ = ["Embedded", "EmbeddingModel", "embed_images", "embed_texts", "load_model"]
 

@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from tqdm import tqdm
 
 from widespectrum.errors import ModelError
 
-__all__ = ["run"]
+from .ahead import prepared_ahead
 
-T = TypeVar("T")
+__all__ = ["Failure", "run"]
 
 
-def run(work: Callable[[Sequence[T]], None], items: Sequence[T], *, batch_size: int, description: str) -> list[str]:
-    """Call `work` on batches of `items`; the reasons of the batches that failed with ModelError.
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What was not made, and whether the `input` is at fault or the `model`; the next run tries it again.
 
-    `work` stores what it made before it returns, so that stopping loses at most the batch in flight. A failed batch
-    is left for the next run. The progress bar appears after two seconds.
+    `model` is the label of the model, where the work was not that of a single one.
     """
-    failures = []
+
+    reason: str
+    cause: Literal["input", "model"]
+    model: str = ""
+
+
+def run(
+    work: Callable[[Sequence[Any]], Sequence[Failure] | None],
+    items: Sequence[Any],
+    *,
+    batch_size: int,
+    description: str,
+    prepare: Callable[[Any], Any] | None = None,
+) -> list[Failure]:
+    """Call `work` on batches of `items`; what was not made.
+
+    `work` stores what it made before it returns, so that stopping loses at most the batch in flight; it may return
+    failures of single items. A batch that raises ModelError is left for the next run. With `prepare`, `work` gets what
+    that makes of every item; it runs in threads, one batch ahead. The progress bar appears after two seconds.
+    """
+    failures: list[Failure] = []
     with tqdm(total=len(items), desc=description, delay=2, leave=False, dynamic_ncols=True) as progress:
-        for start in range(0, len(items), batch_size):
-            batch = items[start : start + batch_size]
+        for batch in _batches(items, batch_size, prepare):
             try:
-                work(batch)
+                failures += work(batch) or ()
             except ModelError as error:
-                failures.append(f"{len(batch)} of {len(items)} not made: {error}")
+                failures.append(Failure(f"{len(batch)} of {len(items)} not made: {error}", "model"))
             progress.update(len(batch))
     return failures
+
+
+def _batches(items: Sequence[Any], size: int, prepare: Callable[[Any], Any] | None) -> Iterator[Sequence[Any]]:
+    batches = [items[start : start + size] for start in range(0, len(items), size)]
+    if prepare is None:
+        yield from batches
+        return
+    for _, made in prepared_ahead(prepare, batches):
+        yield made

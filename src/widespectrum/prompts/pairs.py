@@ -56,6 +56,7 @@ def pair_prompts(row: Mapping[str, Any]) -> tuple[Prompt, Prompt]:
         text=row["wide_spectrum_prompt"],
         role="wide_spectrum",
         dimensions=tuple(row["dimensions"]),
+        effects=tuple(row.get("effects") or ()),
         **shared,
     )
     return original, wide_spectrum
@@ -76,6 +77,7 @@ def authored_pairs() -> list[dict[str, Any]]:
 def _authored(name: str, count: int | None) -> PromptSet:
     rows = [
         pair_row(pair["pair_id"], pair["caption"], pair["prompt"], sorted(pair["effects"]), pair["subject"])
+        | {"effects": [words for _, words in sorted(pair["effects"].items())]}
         for pair in authored_pairs()[:count]
     ]
     prompts = tuple(prompt for row in rows for prompt in pair_prompts(row))

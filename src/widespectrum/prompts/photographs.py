@@ -42,6 +42,7 @@ def _pair(photograph: str, dimensions: tuple[str, ...], caption: str, text: str)
             pair_id=pair_id,
             role="wide_spectrum",
             dimensions=dimensions,
+            effects=(text,) * len(dimensions),
             subset=photograph,
         ),
     )

@@ -20,7 +20,8 @@ __all__ = ["is_one_line", "iterate_csv_records", "read_csv_records", "read_promp
 Row: TypeAlias = tuple[int, Mapping[str, Any]]
 
 _PROMPT_COLUMNS = ("pair_id", "role", "text", "dimensions")
-_OPTIONAL_PROMPT_COLUMNS = ("subset", "prompt_id")
+_OPTIONAL_PROMPT_TEXTS = ("subset", "prompt_id")
+_OPTIONAL_PROMPT_COLUMNS = (*_OPTIONAL_PROMPT_TEXTS, "effects")
 _PAIR_COLUMNS = ("pair_id", "original_prompt", "wide_spectrum_prompt", "dimensions")
 _PAIR_ROLES: tuple[Role, Role] = ("original", "wide_spectrum")
 
@@ -157,11 +158,23 @@ def _dimensions(where: str, value: Any) -> tuple[str, ...]:
     return tuple(name.strip() for name in names if name.strip())
 
 
+def _effects(where: str, value: Any) -> tuple[str, ...]:
+    """The words that ask for each dimension: a list, or one text with `|` between them; empty where there are none."""
+    words = [part for part in value.split("|") if part.strip()] if isinstance(value, str) else value or []
+    if not isinstance(words, list) or not all(isinstance(each, str) for each in words):
+        raise InputError(f"{where}: effects must be a list of texts or a text 'a|b', got {value!r}")
+    return tuple(unicodedata.normalize("NFC", each.strip()) for each in words)
+
+
 def _prompt(where: str, row: Mapping[str, Any]) -> Prompt:
     fields: dict[str, Any] = {name: _cell(where, row, name) for name in ("pair_id", "role", "text")}
-    fields |= {name: _cell(where, row, name) for name in _OPTIONAL_PROMPT_COLUMNS}
+    fields |= {name: _cell(where, row, name) for name in _OPTIONAL_PROMPT_TEXTS}
     try:
-        return Prompt(**{"prompt_id": "", **fields}, dimensions=_dimensions(where, row["dimensions"]))
+        return Prompt(
+            **{"prompt_id": "", **fields},
+            dimensions=_dimensions(where, row["dimensions"]),
+            effects=_effects(where, row.get("effects")),
+        )
     except InputError as error:
         message = str(error)
         raise InputError(message if message.startswith(where) else f"{where}: {message}") from None
@@ -197,7 +210,10 @@ def _pair(where: str, row: Mapping[str, Any]) -> tuple[Prompt, Prompt]:
     for role in _PAIR_ROLES:
         fields = {"pair_id": pair_id, "role": role, "subset": subset, "text": _cell(where, row, f"{role}_prompt")}
         fields["prompt_id"] = _cell(where, row, f"{role}_prompt_id")
-        prompts.append(_prompt(where, {**fields, "dimensions": row["dimensions"] if role == "wide_spectrum" else []}))
+        asked: dict[str, Any] = {
+            name: row.get(name) if role == "wide_spectrum" else [] for name in ("dimensions", "effects")
+        }
+        prompts.append(_prompt(where, {**fields, **asked}))
     return prompts[0], prompts[1]
 
 
@@ -205,8 +221,9 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     """The prompts in a CSV or Parquet table of the user, with a row for each prompt or for each pair.
 
     Per prompt: pair_id, role (`original` or `wide_spectrum`), text, dimensions (`a|b` in CSV, a list in Parquet; empty
-    for an original), and if wanted subset and prompt_id. Per pair: pair_id, original_prompt, wide_spectrum_prompt,
-    dimensions, and whatever else a published dataset holds. InputError with file and row for anything else.
+    for an original), and if wanted effects (the words that ask for each dimension), subset and prompt_id. Per pair:
+    pair_id, original_prompt, wide_spectrum_prompt, dimensions, and whatever else a published dataset holds. InputError
+    with file and row for anything else.
     """
     header, rows = _open_table(path)
     per_pair = "wide_spectrum_prompt" in header

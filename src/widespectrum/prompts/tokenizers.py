@@ -26,7 +26,7 @@ from widespectrum.errors import InputError, MissingExtraError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["ENCODERS", "Encoder", "Unavailable", "load_encoder"]
+__all__ = ["ENCODERS", "Encoder", "Unavailable", "clip_file_of_open_clip", "load_encoder", "read_tokenizer"]
 
 ENCODERS: Mapping[str, Mapping[str, int]] = {
     "clip": {"CLIP": 77},
@@ -120,18 +120,17 @@ def load_encoder(name: str, path: Path | str | None = None) -> Encoder | Unavail
     if path is None:
         if name not in ENCODERS:
             raise InputError(f"unknown text encoder {name!r}: give its tokenizer, --tokenizer {name}=PATH")
-        found = _clip_file_of_open_clip() if name == "clip" else None
+        found = clip_file_of_open_clip() if name == "clip" else None
         if found is None:
             return Unavailable(name, f"its vocabulary was not at hand (--tokenizer {name}=PATH gives it)")
         if importlib.util.find_spec("tokenizers") is None:
             return Unavailable(name, "the package tokenizers is not installed: pip install 'widespectrum[tokens]'")
         path = found
     file = _file_of(name, Path(path))
-    _require_package("sentencepiece" if file.suffix == ".model" else "tokenizers", file)
     return _sentencepiece(name, file) if file.suffix == ".model" else _with_tokenizers(name, file)
 
 
-def _clip_file_of_open_clip() -> Path | None:
+def clip_file_of_open_clip() -> Path | None:
     """CLIP's vocabulary as open_clip carries it; open_clip itself is not imported."""
     spec = importlib.util.find_spec("open_clip")
     files = [Path(folder) / _CLIP_FILE for folder in (spec.submodule_search_locations or ())] if spec else []
@@ -144,7 +143,7 @@ def _file_of(name: str, path: Path) -> Path:
         return path.with_name("vocab.json") if path.name == "merges.txt" else path
     if not path.is_dir():
         raise InputError(f"no tokenizer of {name!r} at {path}: expected {_EXPECTED}")
-    for pattern in ("tokenizer.json", "vocab.json", "*.model", "vocab.txt", _CLIP_FILE, "*.tiktoken"):
+    for pattern in ("tokenizer.json", "vocab.json", "*.model", "*vocab.txt", _CLIP_FILE, "*.tiktoken"):
         if files := sorted(path.glob(pattern)):
             return files[0]
     raise InputError(f"{path} holds no tokenizer of {name!r}: expected {_EXPECTED}")
@@ -178,18 +177,23 @@ def _text(content: bytes, file: Path) -> str:
         raise InputError(f"{file} is not UTF-8 ({error}): expected {_EXPECTED}") from error
 
 
-def _with_tokenizers(name: str, file: Path) -> Encoder:
-    """What the library `tokenizers` reads, by the kind of file."""
+def read_tokenizer(name: str, path: Path | str) -> Tokenizer:
+    """The tokenizer at `path`, read as `load_encoder` does (not SentencePiece); it neither truncates nor pads."""
+    file = _file_of(name, Path(path))
+    _require_package("tokenizers", file)
     content = _read(file)
     if file.suffix == ".tiktoken":
-        tokenizer = _qwen_of_ranks(name, content, file)
-    elif file.name == "vocab.json":
-        tokenizer = _of_vocabulary_and_merges(name, content, file)
-    elif file.suffix == ".json":
-        tokenizer = _of_tokenizer_json(content, file)
-    else:
-        lines = _text(content, file).split("\n")
-        tokenizer = _clip_of_openai(lines, file) if "bpe_simple_vocab" in lines[0] else _bert(lines, file)
+        return _qwen_of_ranks(name, content, file)
+    if file.name == "vocab.json":
+        return _of_vocabulary_and_merges(name, content, file)
+    if file.suffix == ".json":
+        return _of_tokenizer_json(content, file)
+    lines = _text(content, file).split("\n")
+    return _clip_of_openai(lines, file) if "bpe_simple_vocab" in lines[0] else _bert(lines, file)
+
+
+def _with_tokenizers(name: str, file: Path) -> Encoder:
+    tokenizer = read_tokenizer(name, file)
 
     def spans(text: str) -> list[Span]:
         offsets: list[Span] = tokenizer.encode(text, add_special_tokens=False).offsets
@@ -201,7 +205,7 @@ def _with_tokenizers(name: str, file: Path) -> Encoder:
     return Encoder(
         name=name,
         added=tokenizer.num_special_tokens_to_add(False),
-        vocabulary=_fingerprint(content, file),
+        vocabulary=_fingerprint(_read(file), file),
         limits=ENCODERS.get(name, {}),
         _spans=spans,
         _lengths=lengths,
@@ -209,6 +213,7 @@ def _with_tokenizers(name: str, file: Path) -> Encoder:
 
 
 def _sentencepiece(name: str, file: Path) -> Encoder:
+    _require_package("sentencepiece", file)
     from sentencepiece import SentencePieceProcessor
 
     content = _read(file)
@@ -296,7 +301,7 @@ def _clip_of_openai(lines: list[str], file: Path) -> Tokenizer:
 
 
 def _clip(vocabulary: dict[str, int], merges: Sequence[Merge], file: Path) -> Tokenizer:
-    from tokenizers import Regex, normalizers, pre_tokenizers, processors
+    from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers, processors
 
     tokenizer = _bpe(vocabulary, merges, file, end_of_word_suffix="</w>", unk_token=_CLIP_END)
     tokenizer.normalizer = normalizers.Sequence(
@@ -306,7 +311,8 @@ def _clip(vocabulary: dict[str, int], merges: Sequence[Merge], file: Path) -> To
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     start, end = ((token, vocabulary[token]) for token in (_CLIP_START, _CLIP_END))
     tokenizer.post_processor = processors.RobertaProcessing(end, start, trim_offsets=False, add_prefix_space=False)
-    tokenizer.add_special_tokens([_CLIP_START, _CLIP_END])
+    # Found after normalization, as in the published files: in upper case, too.
+    tokenizer.add_special_tokens([AddedToken(token, normalized=True) for token in (_CLIP_START, _CLIP_END)])
     return tokenizer
 
 

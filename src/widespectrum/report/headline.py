@@ -16,6 +16,7 @@ __all__ = [
     "Place",
     "Table",
     "comparison_table",
+    "cut_table",
     "estimate_table",
     "generator_table",
     "generator_tables_by_reward_model",
@@ -182,6 +183,19 @@ def reward_model_table(material: Material) -> Table:
     else:
         columns |= COUNTS
     return estimate_table(material, title, "reward model", columns, places)
+
+
+def cut_table(material: Material) -> Table | None:
+    """The reward models on prompts that they cut off, and on those that they read to the end; None where none is."""
+    models = [model for model in material.reward_models if (model, "all/prompt=cut", "n_pairs") in material.estimates]
+    places = [
+        Place(f"{model}, {kind} prompts", model, f"{material.subset}/prompt={kind}")
+        for model in models
+        for kind in ("cut", "uncut")
+    ]
+    columns = {metric: Column(title, REWARD_MODEL_MEANINGS[metric]) for metric, title in REWARD_MODEL_COLUMNS.items()}
+    title = f"Prompts longer than the window of a reward model, on {SUBSET_NAMES[material.subset]}"
+    return estimate_table(material, title, "reward model", columns | COUNTS, places) if places else None
 
 
 def comparison_table(material: Material) -> Table | None:

@@ -13,6 +13,8 @@ from widespectrum.errors import ModelError
 from widespectrum.prompts.images import to_rgb
 from widespectrum.types import ModelSpec
 
+from .inputs import check_inputs
+
 __all__ = ["OracleReward", "RandomReward"]
 
 
@@ -31,6 +33,7 @@ class RandomReward:
 
     def score(self, images: Sequence[Image], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Shape (N,), in [0, 1)."""
+        check_inputs(self.spec.name, images, prompts)
         return np.array([_uniform(*item) for item in zip(images, prompts, strict=True)], dtype=np.float64)
 
 
@@ -41,6 +44,7 @@ class OracleReward:
 
     def score(self, images: Sequence[Image], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Shape (N,), 0 or 1; ModelError for an image that does not know its prompt."""
+        check_inputs(self.spec.name, images, prompts)
         if any("prompt" not in image.info for image in images):
             raise ModelError("oracle scores only images of a run, which know the prompt that made them; got another")
         matches = [image.info["prompt"] == prompt for image, prompt in zip(images, prompts, strict=True)]

@@ -13,6 +13,8 @@ from widespectrum.prompts.images import luma, to_rgb
 from widespectrum.protocols import Features
 from widespectrum.types import ModelSpec
 
+from .inputs import check_inputs
+
 __all__ = ["MEASURES", "PixelReward", "colorfulness", "exposure", "sharpness"]
 
 
@@ -79,4 +81,5 @@ class PixelReward:
 
     def score(self, images: Sequence[Image], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Shape (N,): the measure of each image; `prompts` change nothing."""
+        check_inputs(self.spec.name, images, prompts)
         return self.combine(self.encode_images(images), self.encode_texts(prompts))

@@ -1,0 +1,166 @@
+"""Checkpoints in the official containers: where one lies, what pins it, and what it holds.
+
+A checkpoint is a local file or folder, or files of a repository of the Hub at a commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from widespectrum.errors import InputError, WideSpectrumError
+from widespectrum.hub import download_snapshot, resolve_revision
+
+from .containers import Stored, reading, stored_tensors
+from .identity import identify
+from .weights import Take, Weights, empty, fill
+
+__all__ = ["Checkpoint", "HubFiles", "Take", "Weights", "empty", "fill", "identify", "open_weights"]
+
+_TRANSFORMERS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
+_TEXTS = ("*.json", "*.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class HubFiles:
+    """The files that match `patterns` in `repo`; without a revision, at the commit that its main branch has today."""
+
+    repo: str
+    patterns: tuple[str, ...]
+    revision: str | None = None
+
+
+class Checkpoint:
+    """A checkpoint that is looked for, hashed and downloaded when it is needed.
+
+    `name` is the model's, for messages; `hub` the files to download where no path is given, or with `hub` None `hint`,
+    which says where a person gets them; `weights` the official names of the files with the weights.
+
+    InputError at once for a path where nothing is.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: Path | str | None,
+        *,
+        hub: HubFiles | None = None,
+        hint: str = "",
+        weights: Sequence[str] = (),
+    ) -> None:
+        self.name, self.hub, self.hint, self.weights = name, hub, hint, tuple(weights)
+        self._given = None if path is None else Path(path).expanduser()
+        if self._given is not None and not self._given.exists():
+            what = f"{' or '.join(self.weights)}, or a folder with it" if self.weights else "a file or a folder"
+            raise InputError(f"{name}: there is nothing at {path}: expected {what}")
+
+    @cached_property
+    def path(self) -> Path:
+        """The local file or folder, after a download where no path was given. InputError, HubError."""
+        if self._given is not None:
+            return self._given
+        with self._from_hub() as hub:
+            return download_snapshot(hub.repo, "model", self._revision, patterns=hub.patterns)
+
+    @cached_property
+    def pin(self) -> dict[str, str]:
+        """What identifies it: {"revision": commit} on the Hub, {"sha256": digest} of a local file or folder.
+
+        A folder's digest is over the names and contents of its weights and its .json and .txt files.
+        """
+        if self._given is None:
+            return {"revision": self._revision}
+        with reading(self._given):
+            if self._given.is_file():
+                return {"sha256": _sha256(self._given)}
+            lines = [f"{path.name} {_sha256(path)}\n" for path in _matching(self._given, (*_WEIGHTS, *_TEXTS))]
+        return {"sha256": hashlib.sha256("".join(lines).encode()).hexdigest()}
+
+    def file(self, *patterns: str) -> Path | None:
+        """The first file that matches, in the folder or beside the file, pattern by pattern; None where none does."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return next((path for pattern in patterns for path in _matching(folder, (pattern,))), None)
+
+    def open(self) -> Weights:
+        """The weights: of the file itself, of the folder's file with an official name, or of a transformers folder."""
+        named = self.file(*self.weights) if self.path.is_dir() else None
+        return open_weights(named or self.path, wanted=self.name, names=self.weights)
+
+    @cached_property
+    def _revision(self) -> str:
+        with self._from_hub() as hub:
+            return resolve_revision(hub.repo, "model", hub.revision)
+
+    @contextmanager
+    def _from_hub(self) -> Iterator[HubFiles]:
+        """The files on the Hub; what fails says what can be given instead."""
+        if self.hub is None:
+            raise InputError(f"{self.name} needs its checkpoint: {self.hint or 'give it as checkpoint=...'}")
+        try:
+            yield self.hub
+        except WideSpectrumError as error:
+            raise type(error)(
+                f"the checkpoint of {self.name} could not be had from the Hub; {str(error).removesuffix('.')} "
+                "(offline, give a local file or folder as checkpoint=...)"
+            ) from error
+
+
+def open_weights(path: Path, *, wanted: str, names: Sequence[str] = ()) -> Weights:
+    """The weights of a file in any of the official containers, or of a folder in the form of transformers.
+
+    The container is told by the content: safetensors, torch.save of a state dict (at the top or under `state_dict`,
+    `model` or `module`), a TorchScript archive, or a pickled network. `wanted` names the model and `names` the files
+    that were expected, for messages. Nothing is executed. InputError where it is damaged, or no checkpoint.
+    """
+    if not path.is_dir():
+        return Weights(str(path), stored_tensors(path), wanted)
+    with reading(path):
+        found = [path / name for name in _TRANSFORMERS if (path / name).is_file()] or _matching(path, _WEIGHTS)
+    if not found or (found[0].name not in _TRANSFORMERS and len(found) > 1):
+        came = ", ".join(each.name for each in found[:5]) or "no weights"
+        expected = " or ".join(names or _TRANSFORMERS)
+        raise InputError(f"{path}: expected {expected} of {wanted}, the folder holds {came}")
+    stored = _sharded(found[0]) if found[0].name.endswith(".index.json") else stored_tensors(found[0])
+    return Weights(str(path), stored, wanted)
+
+
+def _sharded(index: Path) -> Mapping[str, Stored]:
+    """The tensors of all files that an index names."""
+    try:
+        with reading(index):
+            places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = {name: index.parent / str(file) for name, file in places.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            f'{index} is no index of weights (expected {{"weight_map": ...}}): download it again'
+        ) from None
+    shards: dict[Path, dict[str, Stored]] = {}
+    for name, file in files.items():
+        if file.parent != index.parent or Path(str(places[name])).name != str(places[name]):
+            raise InputError(f"{index} names a file outside its folder ({places[name]!r}): download it again")
+        if file not in shards:
+            shards[file] = stored_tensors(file)
+        if name not in shards[file]:
+            raise InputError(f"{file} lacks {name}, which {index.name} says it holds: download it again")
+    return {name: shards[file][name] for name, file in files.items()}
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """The files directly in a folder that match one of the patterns, by name."""
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

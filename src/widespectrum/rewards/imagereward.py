@@ -1,0 +1,122 @@
+"""ImageReward: BLIP with a head that was trained on rankings of generated images.
+
+The BERT of BLIP looks at the image while it reads the prompt; five linear layers make a number of its [CLS] state,
+which is standardized with the mean and deviation of the training scores. Xu et al. 2023, arXiv 2304.05977.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from .base import NeuralReward, Prepared
+from .blip_towers import WINDOW, BlipTokens, Layout, Towers, build_towers, read_layout
+from .checkpoints import Checkpoint, HubFiles, Weights, empty, fill
+from .preprocessing import clip_crop
+from .tokenization import load_bert
+
+__all__ = ["ImageReward"]
+
+MEAN, DEVIATION = 0.16717362830052426, 1.0333394966054072
+"""Of the rewards in the training data, as the official code has them."""
+
+_HINT = "give ImageReward.pt, or the folder with it and med_config.json, as checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    towers: Towers
+    head: Any
+
+
+class ImageReward(NeuralReward):
+    """ImageReward v1.0: an unbounded score, about -2.3 to 2; higher is better.
+
+    `checkpoint` is ImageReward.pt or its folder; a med_config.json there gives the heads and the epsilon of the text
+    tower. `tokenizer` is a BERT vocabulary (file or folder; default: a vocab.txt in the folder, else the Hub's
+    bert-base-uncased). The head computes in float32 whatever the dtype. A prompt is cut to 35 tokens.
+    """
+
+    window = WINDOW
+
+    def __init__(
+        self,
+        *,
+        checkpoint: Path | str | None = None,
+        tokenizer: Path | str | None = None,
+        device: str = "auto",
+        dtype: str = "float32",
+        batch_size: int = 16,
+    ) -> None:
+        hub = HubFiles("THUDM/ImageReward", ("ImageReward.pt", "med_config.json"))
+        super().__init__(
+            family="imagereward",
+            name="imagereward",
+            checkpoint=Checkpoint("imagereward", checkpoint, hub=hub, hint=_HINT, weights=("ImageReward.pt", "*.pt")),
+            device=device,
+            dtype=dtype,
+            batch_size=batch_size,
+            tokenizer=tokenizer,
+        )
+
+    @cached_property
+    def _weights(self) -> Weights:
+        return self.checkpoint.open()
+
+    @cached_property
+    def _layout(self) -> Layout:
+        config = self.checkpoint.file("med_config.json")
+        return read_layout(self._weights, prefix="blip.", config=config)
+
+    @cached_property
+    def _tokens(self) -> BlipTokens:
+        return BlipTokens(load_bert(self.tokenizer_path or self.checkpoint.file("vocab.txt")))
+
+    def _load(self) -> _Network:
+        towers = build_towers(self._weights, self._layout, cross=True, dtype=self.torch_dtype, device=self.device)
+        return _Network(towers, self._head())
+
+    def _head(self) -> Any:
+        import torch
+
+        shapes = self._weights.shapes
+        numbers = sorted(
+            int(found[1]) for name in shapes if (found := re.fullmatch(r"mlp\.layers\.(\d+)\.weight", name))
+        )
+        # Without a head fill() says what is missing.
+        sizes = [shapes[f"mlp.layers.{number}.weight"] for number in numbers or (0,)]
+        head = empty(lambda: torch.nn.Sequential(*(torch.nn.Linear(size[1], size[0]) for size in sizes)))
+        names = {
+            f"{place}.{leaf}": f"mlp.layers.{number}.{leaf}"
+            for place, number in enumerate(numbers)
+            for leaf in ("weight", "bias")
+        }
+        fill(head, self._weights, names, dtype=torch.float32, device=self.device)
+        return head
+
+    def prepare(self, image: Image) -> Prepared:
+        """Shortest side resized and center cropped in the image's own mode, then RGB, as openai/CLIP does."""
+        return clip_crop(image, self._layout.image_size, rgb_first=False)
+
+    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
+        """BERT tokens of every prompt, [CLS] and [SEP] included."""
+        return self._tokens.tokenizer.count(prompts)
+
+    def has_special(self, prompts: Sequence[str]) -> list[bool]:
+        """Whether a prompt holds [SEP], [ENC] or another of the special tokens."""
+        return self._tokens.tokenizer.has_special(prompts)
+
+    def _encode(self, pixels: Any) -> Any:
+        return self.network.towers.images(pixels)
+
+    def _compare(self, features: Any, prompts: list[str]) -> Any:
+        towers = self.network.towers
+        ids, mask = self._tokens.batch(prompts, rows=towers.rows, where=self._weights.where)
+        state = towers.texts(ids.to(features.device), mask.to(features.device), features)
+        return (self.network.head(state.float())[:, 0] - MEAN) / DEVIATION

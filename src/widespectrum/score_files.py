@@ -1,0 +1,280 @@
+"""A table of image files and prompts → scores, one line each, in a file that a later run takes up.
+
+The table is CSV, JSON lines or Parquet with the columns `image` (a path, relative to the folder of the table) and
+`prompt`. Scores go to a file of the same kind (CSV or JSON lines), one line per row and reward model; rows that could
+not be scored are missing there, and are tried again when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image
+
+from .engine import Failure, local
+from .errors import InputError, ModelError, RunFolderError
+from .images import decode
+from .prompts.tables import read_table
+from .protocols import PreparingRewardModel, RewardModel
+from .scoring import score_images
+from .types import ModelSpec
+
+__all__ = ["SUFFIXES", "ScoredRow", "score_file"]
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredRow:
+    """One line of the output: the score of the image in row `row` of the table under its prompt.
+
+    `truncated` and `special` are those of `widespectrum.types.Score`; `spec` says what the model was.
+    """
+
+    row: int
+    image: str
+    prompt: str
+    reward_model: str
+    score: float
+    truncated: bool | None
+    special: bool | None
+    spec: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One row of the table."""
+
+    row: int
+    image: str
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An image with the rows that ask about it, and what each reward model reads of it; a text says why it cannot.
+
+    `unreadable` says why the image cannot be opened at all; `inputs` are empty then.
+    """
+
+    rows: Mapping[str, Sequence[_Asked]]
+    inputs: Mapping[str, Any]
+    unreadable: str = ""
+
+    def numbers(self, label: str = "") -> str:
+        """The rows that ask about the image: those of one reward model, or all."""
+        asked = self.rows[label] if label else [each for rows in self.rows.values() for each in rows]
+        rows = sorted({each.row for each in asked})
+        return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
+
+
+class _Output:
+    """The lines that are there; appends to them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._is_csv = path.suffix.lower() == ".csv"
+        self._fields = [field.name for field in dataclasses.fields(ScoredRow)]
+        self.done: dict[tuple[str, str, str], str] = {}
+        if path.exists():
+            self._read()
+
+    def _read(self) -> None:
+        """Take up what is there; a line that a killed process left unfinished is cut off."""
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        # An odd number of quotes: the line break stands inside a prompt.
+        while self._is_csv and whole.count(b'"') % 2:
+            whole = whole[: whole.rfind(b"\n", 0, -1) + 1]
+        try:
+            text = whole.decode()
+            rows = list(csv.DictReader(io.StringIO(text, newline=""))) if self._is_csv else self._lines(text)
+            self.done = {(row["image"], row["prompt"], row["reward_model"]): row["spec"] for row in rows}
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{self.path} is there and does not hold scores ({type(error).__name__}: {error}): expected the "
+                f"columns {', '.join(self._fields)}; choose another file with --out"
+            ) from None
+        if whole != content:
+            os.truncate(self.path, len(whole))
+
+    @staticmethod
+    def _lines(text: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+    def append(self, rows: Sequence[ScoredRow]) -> None:
+        buffer = io.StringIO(newline="")
+        if self._is_csv:
+            writer = csv.DictWriter(buffer, self._fields, lineterminator="\n")
+            if not self.path.exists() or not self.path.stat().st_size:
+                writer.writeheader()
+            writer.writerows(dataclasses.asdict(row) for row in rows)
+        else:
+            buffer.writelines(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in rows)
+        with self.path.open("ab") as file:
+            file.write(buffer.getvalue().encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}, line {number}: not JSON ({error}): expected one object per line") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}: expected an object with image and prompt, got {line[:60]!r}")
+        yield number, row
+
+
+def _read_asked(path: Path) -> list[_Asked]:
+    """The rows of a table of images and prompts; InputError with the row for anything unexpected."""
+    if path.suffix.lower() == ".jsonl":
+        try:
+            rows = list(_json_lines(path))
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    else:
+        rows = list(read_table(path, ("image", "prompt"), None))
+    found = []
+    for number, row in rows:
+        for name in ("image", "prompt"):
+            if not isinstance(row.get(name), str):
+                raise InputError(f"{path}, row {number}: expected a text as {name}, got {row.get(name)!r}")
+        if not row["image"].strip():
+            raise InputError(f"{path}, row {number}: the path of the image is empty")
+        found.append(_Asked(number, row["image"], row["prompt"]))
+    if not found:
+        raise InputError(f"{path} has no rows; expected the columns image and prompt, and a row for each score")
+    return found
+
+
+def _open_image(path: Path) -> Image:
+    """The decoded image as it is stored: its mode is kept and its EXIF orientation left alone, as reward models do."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror})") from None
+    try:
+        return decode(content, str(path), formats=_FORMATS)
+    except RunFolderError as error:
+        raise InputError(str(error)) from None
+
+
+def score_file(
+    table: Path, out: Path, models: Mapping[str, RewardModel], *, batch_size: int = 16
+) -> tuple[int, list[Failure]]:
+    """Score what `out` does not hold yet; how many scores were added, and what failed.
+
+    InputError for a table or an output file that cannot be read, and where `out` holds scores of another model under
+    the same name.
+    """
+    asked, output = _read_asked(table), _Output(out)
+    specs = {label: str(model.spec) for label, model in models.items()}
+    _check_specs(out, output.done, specs)
+    todo: dict[str, dict[str, list[_Asked]]] = {}
+    for each in asked:
+        for label in models:
+            if (each.image, each.prompt, label) not in output.done:
+                todo.setdefault(each.image, {}).setdefault(label, []).append(each)
+    before = len(output.done)
+
+    def prepare(item: tuple[str, Mapping[str, Sequence[_Asked]]]) -> _Ready:
+        name, rows = item
+        try:
+            image = _open_image(table.parent / name)
+        except InputError as error:
+            return _Ready(rows, {}, str(error))
+        return _Ready(rows, {label: _input(models[label], image) for label in rows})
+
+    def make(batch: Sequence[_Ready]) -> list[Failure]:
+        rows, failures = _score_batch(batch, models, specs)
+        output.append(rows)
+        output.done |= {(row.image, row.prompt, row.reward_model): row.spec for row in rows}
+        return failures
+
+    failures = local.run(make, list(todo.items()), batch_size=batch_size, description="score", prepare=prepare)
+    return len(output.done) - before, failures
+
+
+def _check_specs(out: Path, done: Mapping[tuple[str, str, str], str], specs: Mapping[str, str]) -> None:
+    for (_, _, label), spec in done.items():
+        if label in specs and ModelSpec.parse(spec).key != ModelSpec.parse(specs[label]).key:
+            raise InputError(
+                f"{out} holds scores of {label} = {spec}, which is now {specs[label]}: choose another file with --out"
+            )
+
+
+def _input(model: RewardModel, image: Image) -> Any:
+    if not isinstance(model, PreparingRewardModel):
+        return image
+    try:
+        return model.prepare(image)
+    except InputError as error:
+        return str(error)
+
+
+def _score_batch(
+    batch: Sequence[_Ready], models: Mapping[str, RewardModel], specs: Mapping[str, str]
+) -> tuple[list[ScoredRow], list[Failure]]:
+    rows: list[ScoredRow] = []
+    opened = [ready for ready in batch if not ready.unreadable]
+    failures = [Failure(f"{ready.numbers()}: {ready.unreadable}", "input") for ready in batch if ready.unreadable]
+    shared: dict[str, Any] = {}
+    for label in dict.fromkeys(label for ready in opened for label in ready.rows):
+        asking = [ready for ready in opened if label in ready.rows]
+        fit = [ready for ready in asking if not isinstance(ready.inputs[label], str)]
+        unfit = [ready for ready in asking if isinstance(ready.inputs[label], str)]
+        failures += [Failure(f"{ready.numbers(label)}: {ready.inputs[label]}", "input", label) for ready in unfit]
+        # What was made of other images must not serve these.
+        common = shared if len(fit) == len(opened) else {}
+        try:
+            rows += _score(models[label], label, fit, common, specs[label]) if fit else []
+        except ModelError as error:
+            numbers = "; ".join(ready.numbers(label) for ready in fit)
+            failures.append(Failure(f"{numbers}: {error}", "model", label))
+    return rows, failures
+
+
+def _score(
+    model: RewardModel, label: str, batch: Sequence[_Ready], shared: dict[str, Any], spec: str
+) -> list[ScoredRow]:
+    asked = [each for ready in batch for each in ready.rows[label]]
+    image_rows = np.repeat(np.arange(len(batch)), [len(ready.rows[label]) for ready in batch])
+    prompts = [each.prompt for each in asked]
+    inputs = [ready.inputs[label] for ready in batch]
+    values = score_images(model, inputs, prompts, (image_rows, np.arange(len(asked))), shared)
+    if values.shape != (len(asked),) or not np.isfinite(values).all():
+        raise ModelError(f"gave scores that are not {len(asked)} finite numbers")
+    rows = []
+    for each, value in zip(asked, values, strict=True):
+        truncated = special = None
+        if isinstance(model, PreparingRewardModel):
+            special = model.has_special([each.prompt])[0]
+            truncated = model.window is not None and model.count_tokens([each.prompt])[0] > model.window
+        rows.append(
+            ScoredRow(
+                row=each.row,
+                image=each.image,
+                prompt=each.prompt,
+                reward_model=label,
+                score=float(value),
+                truncated=truncated,
+                special=special,
+                spec=spec,
+            )
+        )
+    return rows

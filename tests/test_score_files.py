@@ -1,0 +1,181 @@
+"""`widespectrum score TABLE`: image files and prompts in, one line per row and reward model out."""
+
+import csv
+import json
+
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from tests.rewards import made_pickscore
+from widespectrum.cli import app
+from widespectrum.cli_score import split_names
+from widespectrum.rewards import load_reward_model
+
+ROWS = [("0.png", "a cat"), ("0.png", "a dog"), ("sub/1.png", 'a cat, "blurred"\nand dark'), ("0.png", "word " * 90)]
+
+
+@pytest.fixture(scope="session")
+def pickscore(tmp_path_factory):
+    return made_pickscore.checkpoint(tmp_path_factory.mktemp("pickscore"))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    for name, seed in (("0.png", 0), ("sub/1.png", 1)):
+        pixels = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        PIL.Image.fromarray(pixels).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path, rows=ROWS):
+    columns = [{"image": image, "prompt": prompt, "note": "kept out"} for image, prompt in rows]
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in columns))
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(columns), path)
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["image", "prompt", "note"])
+            writer.writeheader()
+            writer.writerows(columns)
+    return path
+
+
+def read(path):
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+def option(pickscore, more=""):
+    return f"pickscore[checkpoint={pickscore['checkpoint']},tokenizer={pickscore['tokenizer']}{more}]"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_every_row_is_scored_by_every_model(folder, pickscore, suffix):
+    table = write(folder / f"pairs{suffix}")
+    result = invoke("score", table, "--reward-model", f"{option(pickscore)},sharpness")
+    assert result.exit_code == 0, result.output
+    out = folder / f"pairs.scores{'.jsonl' if suffix == '.jsonl' else '.csv'}"
+    assert f"8 scores added to {out}" in result.output
+    rows = read(out)
+    model = load_reward_model("pickscore", **pickscore)
+    images = [PIL.Image.open(folder / image) for image, _ in ROWS]
+    expected = model.score(images, [prompt for _, prompt in ROWS])
+    found = {int(row["row"]): row for row in rows if row["reward_model"] == "pickscore"}
+    first = 2 if suffix == ".csv" else 1
+    for number, ((image, prompt), score) in enumerate(zip(ROWS, expected, strict=True), start=first):
+        row = found[number]
+        assert (row["image"], row["prompt"]) == (image, prompt)
+        assert float(row["score"]) == pytest.approx(score, abs=1e-4)
+        assert str(row["truncated"]) == str(prompt.startswith("word"))
+        assert row["spec"] == str(model.spec)
+    assert {str(row["truncated"]) for row in rows if row["reward_model"] == "sharpness"} <= {"", "None"}
+
+
+def test_what_failed_is_listed_and_scored_the_next_time(folder, pickscore):
+    (folder / "text.png").write_text("no image")
+    table = write(
+        folder / "pairs.csv", [*ROWS[:1], ("text.png", "x"), ("gone.png", "x"), ("gone.png", "y"), *ROWS[1:3]]
+    )
+    command = ("score", table, "--reward-model", "sharpness", "--reward-model", option(pickscore))
+    result = invoke(*command)
+    assert result.exit_code == 2
+    assert f"failed: score row 3: {folder}/text.png cannot be decoded: expected PNG, JPEG" in result.stderr
+    assert f"failed: score rows 4, 5: {folder}/gone.png cannot be opened (No such file or directory)" in result.stderr
+    assert result.stderr.count("failed:") == 2
+    assert "Nothing else was lost" in result.stderr
+    before = (folder / "pairs.scores.csv").read_bytes()
+    assert len(read(folder / "pairs.scores.csv")) == 6
+    PIL.Image.new("RGB", (20, 20)).save(folder / "gone.png")
+    assert invoke(*command).exit_code == 2
+    PIL.Image.new("RGB", (20, 20)).save(folder / "text.png")
+    result = invoke(*command)
+    assert result.exit_code == 0
+    assert "2 scores added" in result.output
+    after = (folder / "pairs.scores.csv").read_bytes()
+    assert after.startswith(before)
+    assert len(read(folder / "pairs.scores.csv")) == 12
+    assert "0 scores added" in invoke(*command).output
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_line_cut_off_by_a_crash_is_made_again(folder, suffix):
+    table = write(folder / f"pairs{suffix}")
+    out = folder / f"pairs.scores{suffix}"
+    assert invoke("score", table, "--reward-model", "sharpness,exposure").exit_code == 0
+    whole = out.read_bytes()
+    for length in (len(whole) - 1, len(whole) - 9, whole.index(b"\n") - 3, 0):
+        out.write_bytes(whole[:length])
+        assert invoke("score", table, "--reward-model", "sharpness,exposure").exit_code == 0
+        key = ("row", "reward_model")
+        assert sorted(read(out), key=lambda row: str([row[k] for k in key])) == sorted(
+            read(write_to(folder / f"whole{suffix}", whole)), key=lambda row: str([row[k] for k in key])
+        )
+
+
+def write_to(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def test_scores_of_another_checkpoint_are_not_mixed(folder, pickscore):
+    table = write(folder / "pairs.csv")
+    assert invoke("score", table, "--reward-model", option(pickscore)).exit_code == 0
+    result = invoke("score", table, "--reward-model", option(pickscore, ",dtype=bfloat16,label=pickscore"))
+    assert result.exit_code == 2
+    assert "holds scores of pickscore = pickscore:pickscore?dtype=%22float32%22" in result.stderr
+    assert "choose another file with --out" in result.stderr
+    assert len(read(folder / "pairs.scores.csv")) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", "image,prompt\n", "t.csv has no rows"),
+        ("t.csv", "", "t.csv is empty"),
+        ("t.csv", "file,prompt\na,b\n", "t.csv has no column 'image'"),
+        ("t.csv", "image,prompt\n,b\n", "t.csv, row 2: the path of the image is empty"),
+        ("t.jsonl", "", "t.jsonl has no rows"),
+        ("t.jsonl", '{"image": "a", "prompt": 3}\n', "t.jsonl, row 1: expected a text as prompt, got 3"),
+        ("t.jsonl", '{"image": "a"\n', "t.jsonl, line 1: not JSON"),
+        ("t.jsonl", "[1]\n", "t.jsonl, line 1: expected an object with image and prompt"),
+    ],
+)
+def test_a_table_that_is_none(folder, name, content, message):
+    (folder / name).write_text(content)
+    result = invoke("score", name, "--reward-model", "sharpness")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert not list(folder.glob("*.scores.*"))
+
+
+def test_what_cannot_be_the_output(folder):
+    table = write(folder / "pairs.csv")
+    for out, message in (
+        ("x.txt", "expected a file ending in .csv or .jsonl as --out"),
+        ("pairs.csv", "--out pairs.csv is the table itself"),
+    ):
+        result = invoke("score", "pairs.csv", "--reward-model", "sharpness", "--out", out)
+        assert result.exit_code == 2
+        assert message in result.stderr
+    (folder / "other.csv").write_text("a,b\n1,2\n")
+    result = invoke("score", table, "--reward-model", "sharpness", "--out", "other.csv")
+    assert "other.csv is there and does not hold scores" in result.stderr
+    assert "give --reward-model NAME" in invoke("score", table).stderr
+
+
+def test_commas_in_brackets_part_options():
+    assert split_names(["a,b[x=1,y=2] ,c", "d"]) == ["a", "b[x=1,y=2]", "c", "d"]
+    assert split_names(None) == []
