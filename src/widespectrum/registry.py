@@ -20,7 +20,7 @@ __all__ = ["PLACES", "Entry", "label", "load", "lookup", "missing_packages", "un
 
 PLACES = (
     *("checkpoint", "tokenizer", "base", "clip", "instruction_file", "questions", "weights", "journal"),
-    *("device", "batch_size"),
+    *("device", "batch_size", "endpoint", "concurrency"),
 )
 """Options that say where something lies or is computed, and not what: they are no part of a model's label. What of them
 matters (the hash of a file) is in its spec."""

@@ -1,4 +1,4 @@
-"""OpenAI's own tokenizer, as open_clip carries it, is the oracle of CLIP's token counts."""
+"""OpenAI's own tokenizer, as open_clip carries it, is the oracle of CLIP's token counts and of HPSv2's ids."""
 
 import html
 
@@ -7,6 +7,7 @@ import pytest
 from open_clip.tokenizer import SimpleTokenizer
 
 from widespectrum.prompts.tokenizers import load_encoder
+from widespectrum.rewards.tokenization import load_clip_bpe
 
 TEXTS = [
     "",
@@ -54,3 +55,10 @@ def test_the_first_lost_character_is_where_open_clip_cuts(clip):
     assert kept[-1] == tokenizer.eot_token_id
     assert kept[1:-1] == tokenizer.encode(text[:lost])
     assert clip.first_lost_character(text[:lost], 77) is None
+
+
+@pytest.mark.parametrize(
+    "text", [*TEXTS, *CHANGED, "donâ€™t &amp;lt; a <start_of_text>b <END_OF_TEXT>! !<end_of_text>"]
+)
+def test_hpsv2_reads_the_ids_of_open_clip(text):
+    assert load_clip_bpe(None, "hpsv2").ids(text)[1:-1] == SimpleTokenizer().encode(text)

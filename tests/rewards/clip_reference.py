@@ -3,6 +3,7 @@
 import functools
 import gzip
 import html
+import itertools
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.rewards.made_clip import VOCABULARY
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
 STD = np.array([0.26862954, 0.26130258, 0.27577711])
+ALL_IMAGES, ALL_PROMPTS = tuple(IMAGES.values()), tuple(PROMPTS)
 OPENAI, HPSV2 = ("<|startoftext|>", "<|endoftext|>"), ("<start_of_text>", "<end_of_text>")
 
 
@@ -62,7 +64,7 @@ def _merged(word):
     pieces = [letters[byte] for byte in word.encode()]
     pieces[-1] += "</w>"
     while len(pieces) > 1:
-        pairs = list(zip(pieces, pieces[1:], strict=False))
+        pairs = list(itertools.pairwise(pieces))
         best = min(pairs, key=lambda pair: ranks.get(pair, math.inf))
         if best not in ranks:
             break
@@ -124,13 +126,16 @@ class SlowClip:
         self.heads, self.activation = heads, activation
 
     def image(self, pixels):
+        return self._unit(self._norm("visual.ln_post", self.patches(pixels)[0]) @ self.tensors["visual.proj"])
+
+    def patches(self, pixels):
+        """Class token and patches as the last layer leaves them."""
         t = self.tensors
         size = t["visual.conv1.weight"].shape[-1]
         patches = pixels.unfold(1, size, size).unfold(2, size, size).permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
         x = torch.cat([t["visual.class_embedding"][None], patches @ t["visual.conv1.weight"].flatten(1).T])
         x = self._norm("visual.ln_pre", x + t["visual.positional_embedding"])
-        x = self._blocks("visual.transformer", x, self.heads[0], causal=False)
-        return self._unit(self._norm("visual.ln_post", x[0]) @ t["visual.proj"])
+        return self._blocks("visual.transformer", x, self.heads[0], causal=False)
 
     def text(self, ids):
         t = self.tensors
@@ -138,7 +143,7 @@ class SlowClip:
         x = self._norm("ln_final", self._blocks("transformer", x, self.heads[1], causal=True))
         return self._unit(x[ids.index(49407)] @ t["text_projection"])
 
-    def cosines(self, prepare, ids_of, images=tuple(IMAGES.values()), prompts=tuple(PROMPTS)):
+    def cosines(self, prepare, ids_of, images=ALL_IMAGES, prompts=ALL_PROMPTS):
         """One row for each image, one column for each prompt."""
         texts = torch.stack([self.text(cut(ids_of(prompt))) for prompt in prompts])
         return (torch.stack([self.image(prepare(image)) for image in images]) @ texts.T).numpy()
@@ -175,7 +180,7 @@ class SlowClip:
         return x / x.square().sum().sqrt()
 
 
-def grid(model, images=tuple(IMAGES.values()), prompts=tuple(PROMPTS)):
+def grid(model, images=ALL_IMAGES, prompts=ALL_PROMPTS):
     """The scores of every image under every prompt, one row for each image, in one call."""
     rows = [(image, prompt) for image in images for prompt in prompts]
     return model.score(*zip(*rows, strict=True)).reshape(len(images), len(prompts))

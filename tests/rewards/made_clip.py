@@ -80,9 +80,7 @@ def save_archive(tensors: dict[str, Tensor], path: Path) -> None:
         torch.jit.save(torch.jit.script(root), path)
 
 
-def save_folder(
-    tensors: dict[str, Tensor], folder: Path, *, activation: str, head: int = 64, shards: int = 1
-) -> None:
+def save_folder(tensors: dict[str, Tensor], folder: Path, *, activation: str, head: int = 64, shards: int = 1) -> None:
     """A folder of transformers: config.json and model.safetensors, or several files with an index.
 
     `head` is the width of the image tower's heads.

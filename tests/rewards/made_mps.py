@@ -120,3 +120,6 @@ def _fill(name: str, parameter: nn.Parameter) -> None:
             parameter.normal_(0, 0.5)
         else:
             parameter.normal_(0, 1.2 / parameter.shape[-1] ** 0.5)
+        if name.endswith("text_projection.weight"):
+            # One direction that outweighs the others: tokens then differ much in their greatest product.
+            parameter[0] *= 15

@@ -63,6 +63,8 @@ def test_config_says_heads_and_activation_and_must_fit_the_weights(tmp_path):
     config = json.loads(path.read_text())
     config["text_config"]["num_hidden_layers"] = 3
     path.write_text(json.dumps(config))
-    message = r"config\.json belongs to another checkpoint: .* text tower .*'num_hidden_layers': 3.*'num_hidden_layers': 2"
+    message = (
+        r"config\.json belongs to another checkpoint: .* text tower .*'num_hidden_layers': 3.*'num_hidden_layers': 2"
+    )
     with pytest.raises(InputError, match=message):
         grid(PickScoreReward(device="cpu", checkpoint=tmp_path, tokenizer=VOCABULARY), images, prompts)

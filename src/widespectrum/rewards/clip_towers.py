@@ -230,8 +230,10 @@ def _configured(path: Path, vision: _Tower, text: _Tower) -> tuple[_Tower, _Towe
         config = CLIPConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
         parts = (config.vision_config, config.text_config)
         found = [_Tower(**{name: getattr(part, name) for name in _Tower.__slots__}) for part in parts]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is no configuration of a transformers CLIPModel: {error}") from error
+    # what transformers raises for a malformed configuration changes with its version
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path} is no configuration of a transformers CLIPModel ({reason}): copy it again") from error
     for part, said, seen in (("image", found[0], vision), ("text", found[1], text)):
         free = {name: getattr(said, name) for name in ("num_attention_heads", "hidden_act", "layer_norm_eps")}
         if said != replace(seen, **free):

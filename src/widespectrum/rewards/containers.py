@@ -153,7 +153,10 @@ def _zip(file: BinaryIO, path: Path) -> dict[str, Stored]:
             with archive.open(pickles[0]) as stream:
                 tree = read_pickle(stream, str(path))
             order = archive.read(f"{root}byteorder") if f"{root}byteorder" in entries else b"little"
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except InputError:
+        raise
+    # zipfile raises all of these for a damaged archive
+    except (zipfile.BadZipFile, ArithmeticError, EOFError, OSError, RuntimeError, ValueError, struct.error) as error:
         raise InputError(f"{path} is cut short or damaged ({error}): {_AGAIN}") from None
     if order != b"little":
         raise InputError(f"{path} was written on a big-endian machine: convert it to safetensors there")

@@ -6,7 +6,6 @@ which is standardized with the mean and deviation of the training scores. Xu et 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +25,8 @@ __all__ = ["ImageReward"]
 MEAN, DEVIATION = 0.16717362830052426, 1.0333394966054072
 """Of the rewards in the training data, as the official code has them."""
 
+# The five linear layers; between them lie dropouts and nothing else.
+_HEAD = (0, 2, 4, 6, 7)
 _HINT = "give ImageReward.pt, or the folder with it and med_config.json, as checkpoint"
 
 
@@ -85,18 +86,14 @@ class ImageReward(NeuralReward):
     def _head(self) -> Any:
         import torch
 
-        shapes = self._weights.shapes
-        numbers = sorted(
-            int(found[1]) for name in shapes if (found := re.fullmatch(r"mlp\.layers\.(\d+)\.weight", name))
-        )
-        # Without a head fill() says what is missing.
-        sizes = [shapes[f"mlp.layers.{number}.weight"] for number in numbers or (0,)]
-        head = empty(lambda: torch.nn.Sequential(*(torch.nn.Linear(size[1], size[0]) for size in sizes)))
         names = {
             f"{place}.{leaf}": f"mlp.layers.{number}.{leaf}"
-            for place, number in enumerate(numbers)
+            for place, number in enumerate(_HEAD)
             for leaf in ("weight", "bias")
         }
+        self._weights.require(names.values())
+        sizes = [self._weights.shapes[f"mlp.layers.{number}.weight"] for number in _HEAD]
+        head = empty(lambda: torch.nn.Sequential(*(torch.nn.Linear(size[1], size[0]) for size in sizes)))
         fill(head, self._weights, names, dtype=torch.float32, device=self.device)
         return head
 

@@ -24,6 +24,7 @@ _VISION = ("visual.", "model.visual.")
 _TEXT = ("model.", "model.language_model.")
 """The beginnings of names up to transformers 4.51, and from 4.52 on."""
 
+_UNUSED = "lm_head.weight"
 _HEAD = {f"{layer}.{kind}": f"rm_head.{layer}.{kind}" for layer in (0, 3, 5) for kind in ("weight", "bias")}
 _VISION_SHAPES = ("patch_embed.proj.weight", "blocks.0.mlp.fc1.weight", "merger.mlp.0.weight")
 _TEXT_SHAPES = (
@@ -126,18 +127,25 @@ def build_reader(weights: Weights, *, tokens: int, config: Path | None, dtype: A
     settings = _settings(weights, *stems, _read_config(config) if config else None)
     if settings["vocab_size"] < tokens:
         raise InputError(
-            f"{weights.where} has embeddings of {settings['vocab_size']} tokens, HPSv3 has {tokens}, of which <|Reward|> "
-            "is the last: give HPSv3.safetensors as its authors publish it"
+            f"{weights.where} has embeddings of {settings['vocab_size']} tokens, HPSv3 has {tokens}, the last "
+            "of them <|Reward|>: give HPSv3.safetensors as its authors publish it"
         )
     made = _configuration(weights, settings, config)
     towers = empty(lambda: nn.ModuleList(_towers(made)))
     names: dict[str, str | Take] = {name: stems[int(name[0])] + name[2:] for name in towers.state_dict()}
     patches = tuple(towers[0].patch_embed.weight.shape)
-    names["0.patch_embed.weight"] = Take(stems[0] + "patch_embed.proj.weight", reshape=patches)
+    names["0.patch_embed.weight"] = Take(stems[0] + _VISION_SHAPES[0], reshape=patches)
+    used = {take.source if isinstance(take, Take) else take for take in names.values()}
+    if rest := weights.shapes.keys() - used - {*_HEAD.values(), _UNUSED}:
+        raise InputError(
+            f"{weights.where} holds {len(rest)} tensors that HPSv3 has no place for, first {min(rest)}: a layer before "
+            "them is missing, or it is another model's"
+        )
     fill(towers, weights, names, dtype=dtype, device=device)
     head = empty(lambda: _head(weights, settings["hidden_size"]))
     fill(head, weights, _HEAD, dtype=torch.float32, device=device)
-    return QwenReader(*towers, head)
+    vision, text = towers
+    return QwenReader(vision, text, head)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -165,8 +173,8 @@ def _settings(weights: Weights, vision: str, text: str, config: Mapping[str, Any
     if config is None:
         if queries[0] % _HEAD_WIDTH or keys[0] % _HEAD_WIDTH or patches[0] % _VISION_HEAD_WIDTH:
             raise InputError(
-                f"{weights.where} has not the widths of Qwen2-VL-7B, so that its heads must be told: give the folder of "
-                "its base model, with config.json, as base"
+                f"{weights.where} has not the widths of Qwen2-VL-7B, so that its heads must be told: give the folder "
+                "of its base model, with config.json, as base"
             )
         settings = {
             "num_attention_heads": queries[0] // _HEAD_WIDTH,

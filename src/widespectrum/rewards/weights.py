@@ -242,13 +242,15 @@ class _Target:
 
 def _targets(module: Any) -> list[_Target]:
     """What has to be filled; a tensor that is tied comes once."""
-    found: dict[int, _Target] = {}
+    found: dict[Any, _Target] = {}
     for prefix, owner in module.named_modules(remove_duplicate=False):
         kept = {key: each for key, each in owner._buffers.items() if key not in owner._non_persistent_buffers_set}
         for table, entries in ((owner._parameters, owner._parameters), (owner._buffers, kept)):
             for key, tensor in entries.items():
                 if tensor is not None:
-                    target = found.setdefault(id(tensor), _Target(tensor, set(), []))
+                    # ties are told by the memory: without it (`empty`), every place has a tensor object of its own
+                    memory = tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride()
+                    target = found.setdefault(memory, _Target(tensor, set(), []))
                     target.places.add(f"{prefix}.{key}".removeprefix("."))
                     target.owners.append((table, key))
     return list(found.values())

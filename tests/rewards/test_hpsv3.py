@@ -1,0 +1,519 @@
+"""HPSv3 against a slow path written from its description: float64, the whole conversation at once, no cache."""
+
+import functools
+import importlib.util
+import json
+import math
+import shutil
+import unicodedata
+from base64 import b64decode
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import regex
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from tests.rewards import made_hpsv3 as made
+from tests.rewards.awkward import IMAGES, PROMPTS
+from widespectrum.errors import InputError
+from widespectrum.rewards import load_reward_model
+from widespectrum.rewards.instruction import SHA256, Conversation, read_instruction
+from widespectrum.rewards.tokenization import load_qwen
+
+CLOSE = 2e-5
+QWEN = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "tokenizers" / "qwen.tiktoken"
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+IM_START, IM_END, VISION_START, VISION_END, IMAGE_PAD, REWARD = 151644, 151645, 151652, 151653, 151655, 151657
+EDGES = [
+    "\nnext line",
+    "- dash",
+    "'s",
+    "12",
+    " space",
+    "end \n",
+    "\u0301 accent",
+    "{text_prompt} {}",
+    "<|im_end|>x",
+    "\n\n",
+]
+
+
+# The slow path: tokens.
+
+
+def merged(word, ranks):
+    """Byte pair encoding by the book."""
+    if word in ranks:
+        return [ranks[word]]
+    parts = [word[place : place + 1] for place in range(len(word))]
+    while True:
+        pairs = [(ranks[a + b], n) for n, (a, b) in enumerate(pairwise(parts)) if a + b in ranks]
+        if not pairs:
+            return [ranks[part] for part in parts]
+        n = min(pairs)[1]
+        parts[n : n + 2] = [parts[n] + parts[n + 1]]
+
+
+def text_ids(text, ranks):
+    words = regex.findall(WORDS, unicodedata.normalize("NFC", text))
+    return [number for word in words for number in merged(word.encode(), ranks)]
+
+
+def conversation_ids(instruction, prompt, image_tokens, ranks):
+    """Every id of the official conversation, what follows the reward token too."""
+    ask = instruction.replace("{text_prompt}", prompt) + "\nPlease provide the overall ratings of this image: "
+    parts = [
+        *[IM_START, "system\nYou are a helpful assistant.", IM_END, "\n", IM_START, "user\n"],
+        *[VISION_START, *[IMAGE_PAD] * image_tokens, VISION_END, ask, REWARD, "\n\nEND\n"],
+        *[IM_END, "\n", IM_START, "assistant\n"],
+    ]
+    return [number for part in parts for number in ([part] if isinstance(part, int) else text_ids(part, ranks))]
+
+
+RANKS = {token: rank for rank, token in enumerate(made.RANKS)}
+
+
+# The slow path: image.
+
+
+def resized(image):
+    """RGB with sides that are multiples of 28 and about 200,704 pixels."""
+    width, height = image.size
+    budget = 256 * 28 * 28
+    sides = [max(28, round(side / 28) * 28) for side in (height, width)]
+    if sides[0] * sides[1] > budget:
+        beta = math.sqrt(height * width / budget)
+        sides = [math.floor(side / beta / 28) * 28 for side in (height, width)]
+    elif sides[0] * sides[1] < budget:
+        beta = math.sqrt(budget / (height * width))
+        sides = [math.ceil(side * beta / 28) * 28 for side in (height, width)]
+    return image.convert("RGB").resize((sides[1], sides[0]), Image.Resampling.BICUBIC)
+
+
+def patches_of(image):
+    """(patches, 3 * 2 * 14 * 14) in groups of 2 x 2, and where each patch lies."""
+    mean, deviation = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    pixels = (np.asarray(image) / 255 - mean) / deviation
+    rows, columns = image.height // 14, image.width // 14
+    found, places = [], []
+    for top in range(0, rows, 2):
+        for left in range(0, columns, 2):
+            for row, column in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
+                patch = pixels[14 * row : 14 * row + 14, 14 * column : 14 * column + 14].transpose(2, 0, 1)
+                found.append(np.stack([patch, patch], axis=1).ravel())
+                places.append((row, column))
+    return torch.from_numpy(np.array(found)), torch.tensor(places)
+
+
+# The slow path: networks.
+
+
+def turned(x, angles):
+    """Rotary embedding: x (heads, L, d), angles (L, d / 2)."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()], dim=-1)
+
+
+def attended(queries, keys, values, causal):
+    weights = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
+    if causal:
+        weights = weights.masked_fill(torch.ones(weights.shape[-2:]).triu(1).bool(), -math.inf)
+    return (weights.softmax(dim=-1) @ values).transpose(0, 1).flatten(1)
+
+
+class Slow:
+    def __init__(self, state):
+        self.state = {name: tensor.double() for name, tensor in state.items() if name != "lm_head.weight"}
+        self.seen = {}
+
+    def linear(self, name, x):
+        return torch.nn.functional.linear(x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias"))
+
+    def layer_norm(self, name, x):
+        x = x - x.mean(dim=-1, keepdim=True)
+        x = x / (x.square().mean(dim=-1, keepdim=True) + 1e-6).sqrt()
+        return x * self.state[f"{name}.weight"] + self.state[f"{name}.bias"]
+
+    def rms_norm(self, name, x):
+        return x / (x.square().mean(dim=-1, keepdim=True) + 1e-6).sqrt() * self.state[f"{name}.weight"]
+
+    def image_tokens(self, image):
+        patches, places = patches_of(image)
+        x = patches @ self.state["visual.patch_embed.proj.weight"].flatten(1).T
+        quarter = made.PICTURE_WIDTH // made.PICTURE_HEADS // 4
+        steps = 10000.0 ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
+        angles = (places[:, :, None] * steps).flatten(1)
+        for number in range(made.PICTURE_DEPTH):
+            stem = f"visual.blocks.{number}"
+            packed = self.linear(f"{stem}.attn.qkv", self.layer_norm(f"{stem}.norm1", x))
+            q, k, v = packed.unflatten(1, (3, made.PICTURE_HEADS, -1)).permute(1, 2, 0, 3)
+            x = x + self.linear(f"{stem}.attn.proj", attended(turned(q, angles), turned(k, angles), v, causal=False))
+            y = self.linear(f"{stem}.mlp.fc1", self.layer_norm(f"{stem}.norm2", x))
+            x = x + self.linear(f"{stem}.mlp.fc2", y * (1.702 * y).sigmoid())
+        x = self.layer_norm("visual.merger.ln_q", x).reshape(len(x) // 4, -1)
+        return self.linear("visual.merger.mlp.2", torch.nn.functional.gelu(self.linear("visual.merger.mlp.0", x)))
+
+    def hidden(self, ids, image, places=None):
+        """(L, D): the normed hidden states; `places` (3, L) are 0, 1, 2, ... on all three axes unless given."""
+        ids = torch.tensor(ids)
+        x = self.state["model.embed_tokens.weight"][ids]
+        if (key := image.tobytes()) not in self.seen:
+            self.seen[key] = self.image_tokens(image)
+        x[ids == IMAGE_PAD] = self.seen[key]
+        channels = made.WIDTH // made.HEADS
+        axis = torch.tensor([0] * 2 + [1] * 3 + [2] * 3)
+        places = torch.arange(len(ids)).expand(3, -1) if places is None else places
+        angles = places[axis].T * 1e6 ** -(torch.arange(0, channels, 2, dtype=torch.float64) / channels)
+        for number in range(made.DEPTH):
+            stem = f"model.layers.{number}"
+            y = self.rms_norm(f"{stem}.input_layernorm", x)
+            q, k, v = (
+                self.linear(f"{stem}.self_attn.{name}_proj", y).unflatten(1, (-1, channels)).transpose(0, 1)
+                for name in "qkv"
+            )
+            k, v = (each.repeat_interleave(made.HEADS // made.GROUPS, dim=0) for each in (turned(k, angles), v))
+            x = x + self.linear(f"{stem}.self_attn.o_proj", attended(turned(q, angles), k, v, causal=True))
+            y = self.rms_norm(f"{stem}.post_attention_layernorm", x)
+            gate = torch.nn.functional.silu(self.linear(f"{stem}.mlp.gate_proj", y))
+            x = x + self.linear(f"{stem}.mlp.down_proj", gate * self.linear(f"{stem}.mlp.up_proj", y))
+        return self.rms_norm("model.norm", x)
+
+    def mean(self, hidden):
+        x = self.linear("rm_head.0", hidden).relu()
+        return float(self.linear("rm_head.5", self.linear("rm_head.3", x).relu())[0])
+
+    def score(self, image, prompt, places=None):
+        small = resized(image)
+        ids = conversation_ids(made.INSTRUCTION, prompt, small.width * small.height // 784, RANKS)
+        given = None if places is None else places(ids, small)
+        return self.mean(self.hidden(ids, small, given)[ids.index(REWARD)])
+
+
+def by_row_and_column(ids, image):
+    """Qwen2-VL's own positions, which HPSv3's official code does not use."""
+    start, rows, columns = ids.index(IMAGE_PAD), image.height // 28, image.width // 28
+    places = torch.arange(len(ids)).repeat(3, 1)
+    for n in range(rows * columns):
+        places[:, start + n] = start + torch.tensor([0, n // columns, n % columns])
+    places[:, start + rows * columns :] += max(rows, columns) - rows * columns
+    return places
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    return made.checkpoint(tmp_path_factory.mktemp("hpsv3"))
+
+
+@pytest.fixture(scope="module")
+def slow(options):
+    return Slow(load_file(options["checkpoint"]))
+
+
+@pytest.fixture(autouse=True)
+def _instruction():
+    with made.own_instruction():
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(options):
+    with made.own_instruction():
+        return load_reward_model("hpsv3", device="cpu", **options)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_as_described(model, slow, name):
+    assert model.score([IMAGES[name]], ["a dog"])[0] == pytest.approx(slow.score(IMAGES[name], "a dog"), abs=CLOSE)
+
+
+def test_prompts_as_described(model, slow):
+    image, prompts = IMAGES["alpha"], [*PROMPTS, *EDGES]
+    expected = [slow.score(image, prompt) for prompt in prompts]
+    np.testing.assert_allclose(model.score([image] * len(prompts), prompts), expected, atol=CLOSE, rtol=0)
+    assert np.std(expected) > 0.1
+    assert slow.score(image, "a cat") != pytest.approx(slow.score(IMAGES["gray"], "a cat"), abs=100 * CLOSE)
+
+
+def test_positions_are_sequential(model, slow, options):
+    """Qwen2-VL called as transformers calls it counts image tokens by row and column, and scores otherwise."""
+    from transformers import Qwen2VLConfig
+    from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLModel
+
+    image, prompt = IMAGES["fine"], "a dog"
+    usual = Qwen2VLModel(Qwen2VLConfig(**{**made.CONFIG, "vocab_size": made.ROWS})).eval()
+    if not hasattr(usual, "language_model"):
+        pytest.skip("before transformers 4.52 this is the text model alone")
+    state = {newer(name).removeprefix("model."): each for name, each in load_file(options["checkpoint"]).items()}
+    usual.load_state_dict({name: state[name] for name in usual.state_dict()})
+    small = resized(image)
+    patches, _ = patches_of(small)
+    ids = conversation_ids(made.INSTRUCTION, prompt, small.width * small.height // 784, RANKS)
+    inputs = {
+        "input_ids": torch.tensor([ids]),
+        "pixel_values": patches.float(),
+        "image_grid_thw": torch.tensor([[1, small.height // 14, small.width // 14]]),
+        "mm_token_type_ids": (torch.tensor([ids]) == IMAGE_PAD).int(),
+    }
+
+    def read(**options):
+        with torch.inference_mode():
+            return slow.mean(usual(**inputs, **options).last_hidden_state[0, ids.index(REWARD)].double())
+
+    found = model.score([image], [prompt])[0]
+    assert read(position_ids=torch.arange(len(ids)).expand(3, 1, -1)) == pytest.approx(found, abs=CLOSE)
+    assert read() == pytest.approx(slow.score(image, prompt, by_row_and_column), abs=CLOSE)
+    assert abs(read() - found) > 1000 * CLOSE
+
+
+def test_neither_order_nor_company_nor_repetition_changes_a_score(model):
+    images = [IMAGES[name] for name in ("gray", "1600 x 90", "fine")]
+    pairs = [(image, prompt) for image in images for prompt in ("a dog", "", PROMPTS[5])]
+    together = model.score(*zip(*pairs, strict=True))
+    assert together.dtype == np.float64
+    assert together.tolist() == [model.score([image], [prompt])[0] for image, prompt in pairs]
+    assert together.tolist() == model.score(*zip(*pairs[::-1], strict=True))[::-1].tolist()
+    assert len(set(together.tolist())) == len(pairs)
+
+
+def test_an_image_is_encoded_once_for_all_its_prompts(model, monkeypatch):
+    calls = {"image_tokens": 0, "read": 0, "reward": 0}
+
+    def counted(name, real, *arguments):
+        calls[name] += 1
+        return real(*arguments)
+
+    for name in calls:
+        monkeypatch.setattr(model.network, name, functools.partial(counted, name, getattr(model.network, name)))
+    copies = [IMAGES["gray"], IMAGES["gray"].copy(), IMAGES["gray"]]
+    values = model.score(copies, ["a dog", "a dog", "b"])
+    assert calls == {"image_tokens": 1, "read": 1, "reward": 2}
+    assert values[0] == values[1] != values[2]
+
+
+def test_special_strings_are_text_and_flagged(model, slow):
+    prompts = ["a <|Reward|> b", "<|image_pad|>", "<|im_end|>\n<|im_start|>assistant", "<|Reward", "<start_of_text>"]
+    image = IMAGES["7 x 5"]
+    expected = [slow.score(image, prompt) for prompt in prompts]
+    np.testing.assert_allclose(model.score([image] * 5, prompts), expected, atol=CLOSE, rtol=0)
+    assert model.has_special(prompts) == [True, True, True, False, False]
+    assert model.count_tokens(["a dog", "<|Reward|>", ""]) == [2, 10, 0]
+    assert model.window is None
+
+
+def test_patches_are_those_of_the_image_processor():
+    from transformers import Qwen2VLImageProcessor
+    from transformers.models import qwen2_vl
+
+    name = "image_processing_pil_qwen2_vl"
+    pil = importlib.util.find_spec(f"{qwen2_vl.__name__}.{name}")
+    made_by = importlib.import_module(pil.name).Qwen2VLImageProcessorPil if pil else Qwen2VLImageProcessor
+    for image in IMAGES.values():
+        small = resized(image)
+        found = made_by()(images=[small], return_tensors="np")
+        assert found["image_grid_thw"].tolist() == [[1, small.height // 14, small.width // 14]]
+        np.testing.assert_allclose(found["pixel_values"], patches_of(small)[0], atol=1e-5)
+
+
+# Tokens.
+
+
+@pytest.mark.parametrize("prompt", [*PROMPTS, *EDGES])
+@pytest.mark.parametrize("vocabulary", ["own", "official"])
+def test_ids_are_those_of_the_whole_conversation(options, vocabulary, prompt):
+    if vocabulary == "official" and not QWEN.exists():
+        pytest.skip("qwen.tiktoken is not on this machine")
+    ranks, tokenizer = official() if vocabulary == "official" else (RANKS, load_qwen(options["tokenizer"]))
+    ids = conversation_ids(made.INSTRUCTION, prompt, 4, ranks)
+    found = Conversation.of(made.INSTRUCTION, tokenizer)
+    assert [*found.before, *[IMAGE_PAD] * 4, *found.after, *found.tail(prompt)] == ids[: ids.index(REWARD) + 1]
+
+
+@functools.cache
+def official():
+    """Ranks and tokenizer of Qwen."""
+    lines = (line.split() for line in QWEN.read_bytes().splitlines())
+    return {b64decode(token): int(rank) for token, rank in lines}, load_qwen(QWEN)
+
+
+@pytest.mark.skipif(not QWEN.exists(), reason="qwen.tiktoken is not on this machine")
+@pytest.mark.skipif(importlib.util.find_spec("hpsv3") is None, reason="hpsv3 is not installed")
+def test_the_official_conversation_has_791_tokens(monkeypatch):
+    monkeypatch.setattr("widespectrum.rewards.instruction.SHA256", SHA256)
+    instruction = read_instruction()
+    ranks, tokenizer = official()
+    ids = conversation_ids(instruction, "a photo of a cat", 256, ranks)
+    found = Conversation.of(instruction, tokenizer)
+    assert (len(instruction), len(ids), ids.index(REWARD)) == (2523, 791, 782)
+    assert [*found.before, *[IMAGE_PAD] * 256, *found.after, *found.tail("a photo of a cat")] == ids[:783]
+    # So many are read once for all prompts of an image.
+    assert len(found.before) + 256 + len(found.after) == 765
+
+
+# The instruction.
+
+
+@pytest.mark.parametrize("place", ["data_collator_qwen.py", "dataset/data_collator_qwen.py", "some.txt"])
+def test_the_instruction_is_read_and_nothing_run(tmp_path, place):
+    file = tmp_path / place
+    file.parent.mkdir(exist_ok=True)
+    source = f"import nothing_there\nOTHER = 'x'\nINSTRUCTION = {made.INSTRUCTION!r}\nraise SystemExit\n"
+    file.write_text(made.INSTRUCTION if file.suffix == ".txt" else source)
+    assert read_instruction(file) == made.INSTRUCTION
+    if file.suffix == ".py":
+        assert read_instruction(tmp_path) == made.INSTRUCTION
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", made.INSTRUCTION + " ", r"a\.txt does not hold HPSv3's instruction, whose sha256 begins with"),
+        ("a.py", "INSTRUCTION = 'Rate: {text_prompt}'", r"a\.py does not hold HPSv3's instruction"),
+        ("a.py", "INSTRUCTION = (", r"a\.py is not Python source"),
+        ("a.txt", "x" * (1 << 20) + "x", r"a\.txt is too large to be HPSv3's instruction"),
+        ("a.txt", b"\xff\xfe", r"a\.txt cannot be read as HPSv3's instruction"),
+    ],
+)
+def test_another_instruction_is_refused(options, tmp_path, name, content, message):
+    file = tmp_path / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=message + r".*pip install --no-deps hpsv3==1\.0\.0"):
+        load_reward_model("hpsv3", **{**options, "instruction_file": file})
+
+
+def test_the_installed_package_is_found_and_not_imported(options, tmp_path, monkeypatch):
+    dataset = tmp_path / "hpsv3" / "dataset"
+    dataset.mkdir(parents=True)
+    (dataset.parent / "__init__.py").write_text("raise SystemExit")
+    (dataset / "data_collator_qwen.py").write_text(f"INSTRUCTION = {made.INSTRUCTION!r}")
+    without = load_reward_model("hpsv3", **{**options, "instruction_file": None})
+    if importlib.util.find_spec("hpsv3") is None:
+        with pytest.raises(InputError, match=r"not installed: run pip install --no-deps hpsv3==1\.0\.0"):
+            without.score([IMAGES["gray"]], ["a"])
+    monkeypatch.syspath_prepend(tmp_path)
+    assert read_instruction() == made.INSTRUCTION
+
+
+# Checkpoints.
+
+
+def newer(name):
+    """The names that transformers gives from 4.52 on."""
+    if name.startswith("visual."):
+        return f"model.{name}"
+    return name.replace("model.", "model.language_model.", 1) if name.startswith("model.") else name
+
+
+def rewritten(options, folder, change):
+    state = load_file(options["checkpoint"])
+    folder.mkdir(exist_ok=True)
+    save_file(change(state), folder / "HPSv3.safetensors")
+    return {**options, "checkpoint": folder / "HPSv3.safetensors"}
+
+
+def scored(options, **more):
+    return load_reward_model("hpsv3", device="cpu", **options, **more).score([IMAGES["gray"]], ["a dog"])[0]
+
+
+def test_newer_names_and_no_language_head(model, options, tmp_path):
+    kept = rewritten(
+        options, tmp_path, lambda state: {newer(n): each for n, each in state.items() if n != "lm_head.weight"}
+    )
+    assert scored(kept) == model.score([IMAGES["gray"]], ["a dog"])[0]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_one_folder_with_everything(model, options, tmp_path, nested):
+    shutil.copytree(options["base"], tmp_path / "base" if nested else tmp_path, dirs_exist_ok=True)
+    shutil.copy(options["checkpoint"], tmp_path)
+    assert scored({"checkpoint": tmp_path, "instruction_file": options["instruction_file"]}) == scored(options)
+
+
+def test_a_configuration_of_transformers_5(options, tmp_path):
+    text = {key: each for key, each in made.CONFIG.items() if key not in ("vision_config", "model_type", "rope_theta")}
+    text["rope_parameters"] = {**text.pop("rope_scaling"), "rope_theta": 1e6}
+    nested = {"model_type": "qwen2_vl", "text_config": text, "vision_config": made.CONFIG["vision_config"]}
+    (tmp_path / "config.json").write_text(json.dumps(nested))
+    assert scored({**options, "base": tmp_path}) == scored(options)
+
+
+def test_heads_are_those_of_the_7b_model_without_a_configuration(options, tmp_path):
+    given = rewritten(options, tmp_path, lambda state: state)
+    given.pop("base")
+    with pytest.raises(InputError, match=r"has not the widths of Qwen2-VL-7B.*give the folder of its base model"):
+        scored(given)
+
+
+def drop(*parts):
+    return lambda state: {name: each for name, each in state.items() if not any(part in name for part in parts)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop("layers.1.mlp"), r"lacks 3 weights of hpsv3, .*layers\.1\.mlp"),
+        (drop("layers.0.input_layernorm"), r"holds 23 tensors that HPSv3 has no place for, first model\.layers\.0\."),
+        (drop("blocks.1.norm1.weight"), r"holds 11 tensors that HPSv3 has no place for, first visual\.blocks\.1\."),
+        (drop("rm_head"), r"lacks 6 weights of hpsv3, .*rm_head"),
+        (lambda state: {"visual.conv1.weight": torch.zeros(2, 3, 2, 2)}, r"lacks .* weights of hpsv3"),
+        (lambda state: {**state, "model.norm.weight": torch.ones(3)}, r"model\.norm\.weight has shape \(3,\)"),
+        (
+            lambda state: {**state, "model.embed_tokens.weight": state["model.embed_tokens.weight"][:-1]},
+            r"embeddings of 151657 tokens, HPSv3 has 151658",
+        ),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole(options, tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        scored(rewritten(options, tmp_path, lambda state: {n: each.contiguous() for n, each in change(state).items()}))
+
+
+def test_a_checkpoint_that_is_cut_short(options, tmp_path):
+    file = tmp_path / "HPSv3.safetensors"
+    file.write_bytes(options["checkpoint"].read_bytes()[:100_000])
+    with pytest.raises(InputError, match=r"HPSv3\.safetensors"):
+        scored({**options, "checkpoint": file})
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", r"config\.json is no configuration of Qwen2-VL"),
+        ({"model_type": "clip"}, r"config\.json is no configuration of Qwen2-VL .*'clip'"),
+        ({**made.CONFIG, "num_attention_heads": 5}, r"config\.json belongs to another model than .*HPSv3\.safetensors"),
+        ({**made.CONFIG, "num_attention_heads": 0}, r"config\.json belongs to another model than .*HPSv3\.safetensors"),
+    ],
+)
+def test_a_configuration_that_does_not_fit(options, tmp_path, config, message):
+    (tmp_path / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    with pytest.raises(InputError, match=message):
+        scored({**options, "base": tmp_path})
+
+
+def test_options_that_are_wrong(options, tmp_path):
+    with pytest.raises(InputError, match=r"holds no config\.json: give the folder of the base model"):
+        load_reward_model("hpsv3", **{**options, "base": tmp_path})
+    for option in ("base", "instruction_file", "checkpoint", "tokenizer"):
+        with pytest.raises(InputError, match=r"nowhere"):
+            load_reward_model("hpsv3", **{**options, option: tmp_path / "nowhere"})
+
+
+def test_an_image_that_is_too_narrow(model):
+    assert np.isfinite(model.score([Image.new("RGB", (1000, 5))], ["a"]))
+    with pytest.raises(InputError, match=r"1005 x 5 pixels is too narrow"):
+        model.score([Image.new("RGB", (1005, 5))], ["a"])
+
+
+def test_half_precision_with_the_head_in_float32(options, model):
+    half = load_reward_model("hpsv3", device="cpu", dtype="bfloat16", **options)
+    images, prompts = [IMAGES["gray"], IMAGES["fine"]], ["a dog", PROMPTS[5]]
+    difference = np.abs(half.score(images, prompts) - model.score(images, prompts))
+    assert 0 < difference.max() < 0.3
+    assert {str(each.dtype) for each in half.network.head.parameters()} == {"torch.float32"}
+    assert {str(each.dtype) for each in half.network.text.parameters()} == {"torch.bfloat16"}
+    assert half.spec.key != model.spec.key
