@@ -9,7 +9,7 @@ import pytest
 from widespectrum import __version__, runs, store
 from widespectrum.config import parse_run_file
 from widespectrum.errors import InputError, RunFolderError
-from widespectrum.types import ModelSpec, Prompt
+from widespectrum.types import ModelSpec, Prompt, Score
 from widespectrum.vendor import functional_digest
 
 CONFIG = parse_run_file("[run]\nseeds = [3, 4]\n")
@@ -175,11 +175,18 @@ def test_changed_prompts_in_the_same_folder_are_refused(run, datasets):
     assert store.read(run, "prompts").num_rows == len(PROMPTS)
 
 
+def a_score(reward_model):
+    keys = ("pair_id", "generator", "image_role", "prompt_role", "image_id", "prompt_id")
+    texts = dict.fromkeys(keys, "original")
+    return Score(**texts, image_seed=0, reward_model=reward_model, value=1.0, truncated=None)
+
+
 def test_a_label_stands_for_one_model(run):
     runs.register(run, "reward_models", "a", SPEC)
     runs.register(run, "reward_models", "b", dataclasses.replace(SPEC, name="other"))
     runs.register(run, "judges", "a", dataclasses.replace(SPEC, name="judge"))
     runs.register(run, "reward_models", "a", dataclasses.replace(SPEC))
+    store.append(run, "scores", [a_score(reward_model="a")])
     recorded = runs.read_manifest(run).specs
     assert recorded["reward_models"] == {"a": str(SPEC), "b": "hps:other@v1?dtype=%22float32%22"}
     assert recorded["judges"] == {"a": "hps:judge@v1?dtype=%22float32%22"}
@@ -190,6 +197,14 @@ def test_a_label_stands_for_one_model(run):
         f"{run} holds results of a = {SPEC}, which is now {changed}: choose another folder with --out"
     )
     assert runs.read_manifest(run).specs == recorded
+
+
+def test_a_label_without_results_may_stand_for_another_model(run):
+    runs.register(run, "reward_models", "a", SPEC)
+    store.append(run, "scores", [a_score(reward_model="b")])
+    changed = dataclasses.replace(SPEC, params={"dtype": "float16"})
+    runs.register(run, "reward_models", "a", changed)
+    assert runs.read_manifest(run).specs["reward_models"] == {"a": str(changed)}
 
 
 def test_a_finished_run_is_complete_until_a_model_is_added(run):

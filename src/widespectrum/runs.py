@@ -37,6 +37,13 @@ _PACKAGES = (
     "transformers",
 )
 
+_RESULTS = {
+    "generators": (("images", "generator"),),
+    "reward_models": (("scores", "reward_model"),),
+    "judges": (("verdicts", "judge"), ("abstentions", "judge")),
+}
+"""Where the results of each kind of model stand: (table, column)."""
+
 
 def _refuse_foreign(run: Path) -> None:
     """InputError where `run` is a file, or a folder that holds something else than a run."""
@@ -175,11 +182,15 @@ def open_run(run: Path, config: RunConfig, *, datasets: Mapping[str, str], promp
     store.append(run, "prompts", [prompt for prompt in prompts if (prompt.pair_id, prompt.role) in todo])
 
 
+def _has_results(run: Path, kind: str, label: str) -> bool:
+    return any(label in store.read(run, table, [column])[column].to_pylist() for table, column in _RESULTS[kind])
+
+
 def register(run: Path, kind: str, label: str, spec: ModelSpec) -> None:
-    """Write down which model a label stands for; RunFolderError where it stood for another one."""
+    """Write down which model a label stands for; RunFolderError where there are results of another one under it."""
     manifest = read_manifest(run)
     table = dict(manifest.specs.get(kind, {}))
-    if label in table and ModelSpec.parse(table[label]).key != spec.key:
+    if label in table and ModelSpec.parse(table[label]).key != spec.key and _has_results(run, kind, label):
         raise RunFolderError(
             f"{run} holds results of {label} = {table[label]}, which is now {spec}: choose another folder with --out"
         )

@@ -145,7 +145,7 @@ def _cut_prompts(results: pd.DataFrame) -> list[str]:
         lost = [
             f"{each.subset.partition('=')[2]} ({round(each.value * each.n)} of {each.n})" for each in rates.itertuples()
         ]
-        asked = f" Asked for in words that it never read: {', '.join(lost)}." if lost else ""
+        asked = f" Asked for in words that are cut off, at least in part: {', '.join(lost)}." if lost else ""
         found.append(
             f"{row.model} read only the beginning of {round(row.value * row.n)} of {row.n} prompt pairs, the rest is "
             f"longer than its window.{asked} Its figures for cut and for uncut prompts stand apart in the results, as "

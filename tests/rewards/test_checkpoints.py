@@ -14,6 +14,12 @@ from widespectrum.errors import InputError
 from widespectrum.rewards.checkpoints import Checkpoint, HubFiles, identify, open_weights
 
 
+def noted(tensor):
+    """A tensor with an attribute of its own, which torch saves in another way."""
+    tensor.note = "kept apart"
+    return tensor
+
+
 def tensors():
     torch.manual_seed(0)
     return {
@@ -27,6 +33,8 @@ def tensors():
         "mask": torch.tensor([True, False]),
         "empty": torch.empty(0, 3),
         "weight": nn.Parameter(torch.randn(3, dtype=torch.float64)),
+        "noted": noted(torch.randn(2)),
+        "noted_parameter": noted(nn.Parameter(torch.randn(2), requires_grad=False)),
         "every_other": torch.randn(6, 4)[::2, 1:3],
     }
 

@@ -352,7 +352,7 @@ def test_the_official_conversation_has_791_tokens(monkeypatch):
     assert (len(instruction), len(ids), ids.index(REWARD)) == (2523, 791, 782)
     assert [*found.before, *[IMAGE_PAD] * 256, *found.after, *found.tail("a photo of a cat")] == ids[:783]
     # So many are read once for all prompts of an image.
-    assert len(found.before) + 256 + len(found.after) == 765
+    assert len(found.before) + 256 + len(found.after) == 766
 
 
 # The instruction.

@@ -172,8 +172,14 @@ def test_deep_nesting_and_cycles_end(tmp_path):
         open_weights(saved(tmp_path, b"\x80\x02" + b"(" * 10_000 + b"l" * 10_000 + b"."), wanted="MPS")
     module = b"ctorch.nn\nModule\n)\x81q\x01}"
     cycle = b"\x80\x02" + module + text("_modules") + b"}" + text("a") + b"h\x01ss" + b"b."
-    with pytest.raises(InputError, match="nested over"):
-        open_weights(saved(tmp_path, cycle), wanted="MPS")
+    # every module holds the one before it twice: 2**60 ways to the first
+    diamond = b"\x80\x02ctorch.nn\nModule\n)\x81"
+    for n in range(60):
+        twice = text("a") + b"h%cs" % n + text("b") + b"h%cs" % n
+        diamond += b"q%c0ctorch.nn\nModule\n)\x81}" % n + text("_modules") + b"}" + twice + b"sb"
+    for content in (cycle, diamond + b"."):
+        with pytest.raises(InputError, match=r"holds over \d+ modules and tensors, or modules over \d+ deep"):
+            open_weights(saved(tmp_path, content), wanted="MPS")
 
 
 def saved(folder, content):

@@ -32,7 +32,9 @@ def _data(name: str) -> dict[str, Any]:
     return data
 
 
-def _pair(photograph: str, dimensions: tuple[str, ...], caption: str, text: str) -> tuple[Prompt, Prompt]:
+def _pair(
+    photograph: str, dimensions: tuple[str, ...], caption: str, text: str, effects: tuple[str, ...] = ()
+) -> tuple[Prompt, Prompt]:
     pair_id = f"{photograph}/{'+'.join(dimensions)}"
     return (
         Prompt(prompt_id="", text=caption, pair_id=pair_id, role="original", subset=photograph),
@@ -42,7 +44,7 @@ def _pair(photograph: str, dimensions: tuple[str, ...], caption: str, text: str)
             pair_id=pair_id,
             role="wide_spectrum",
             dimensions=dimensions,
-            effects=(text,) * len(dimensions),
+            effects=effects,
             subset=photograph,
         ),
     )
@@ -124,9 +126,10 @@ def with_effect(caption: str, sentence: str) -> str:
 def _pairs_from_templates(name: str, caption: str, index: int) -> list[tuple[Prompt, Prompt]]:
     """One pair per dimension; `index` rotates the effects over the photographs."""
     templates: Mapping[str, list[str]] = _data("templates.json")
+    chosen = {dimension: sentences[index % len(sentences)] for dimension, sentences in templates.items()}
     return [
-        _pair(name, (dimension,), caption, with_effect(caption, sentences[index % len(sentences)]))
-        for dimension, sentences in templates.items()
+        _pair(name, (dimension,), caption, with_effect(caption, sentence), (sentence,))
+        for dimension, sentence in chosen.items()
     ]
 
 

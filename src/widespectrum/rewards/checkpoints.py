@@ -29,7 +29,7 @@ _TRANSFORMERS = (
     "pytorch_model.bin.index.json",
 )
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
-_TEXTS = ("*.json", "*.txt")
+_TEXTS = ("*.json", "*.txt", "*.tiktoken", "*.model", "*.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,12 @@ class Checkpoint:
     ) -> None:
         self.name, self.hub, self.hint, self.weights = name, hub, hint, tuple(weights)
         self._given = None if path is None else Path(path).expanduser()
-        if self._given is not None and not self._given.exists():
-            what = f"{' or '.join(self.weights)}, or a folder with it" if self.weights else "a file or a folder"
-            raise InputError(f"{name}: there is nothing at {path}: expected {what}")
+        if self._given is None:
+            return
+        with reading(self._given):
+            if not self._given.exists():
+                what = f"{' or '.join(self.weights)}, or a folder with it" if self.weights else "a file or a folder"
+                raise InputError(f"{name}: there is nothing at {path}: expected {what}")
 
     @cached_property
     def path(self) -> Path:
@@ -77,7 +80,7 @@ class Checkpoint:
     def pin(self) -> dict[str, str]:
         """What identifies it: {"revision": commit} on the Hub, {"sha256": digest} of a local file or folder.
 
-        A folder's digest is over the names and contents of its weights and its .json and .txt files.
+        A folder's digest is over the names and contents of its weights, its .json and .txt files and vocabularies.
         """
         if self._given is None:
             return {"revision": self._revision}

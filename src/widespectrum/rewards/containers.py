@@ -192,9 +192,10 @@ def _legacy(file: BinaryIO, path: Path) -> dict[str, Stored]:
     for key in map(str, keys):
         if key not in storages:
             raise InputError(f"{path} is damaged: {_AGAIN}")
-        length = int.from_bytes(file.read(8), "little") * _SIZES[_dtype(storages[key], path)]
+        count = file.read(8)
+        length = int.from_bytes(count, "little") * _SIZES[_dtype(storages[key], path)]
         places[key] = _Record(file.tell(), length)
-        if places[key].start + length > end:
+        if len(count) < 8 or places[key].start + length > end:
             raise InputError(f"{path} is cut short: {_AGAIN}")
         file.seek(length, 1)
     return _placed(tensor_records(tree, where), path, places.get)

@@ -91,10 +91,7 @@ def longest_side(image: Image, size: int, *, antialias: bool) -> Pixels:
         )
     # Channels stay last in memory: torch scales them so in a third of the time, to the same bits.
     pixels = torch.from_numpy(np.array(drop_alpha(image))).permute(2, 0, 1)[None].to(torch.float32).div_(255)
-    if max(width, height) != size:
-        pixels = torch.nn.functional.interpolate(
-            pixels, size=new, mode="bicubic", align_corners=False, antialias=antialias
-        )
+    pixels = torch.nn.functional.interpolate(pixels, size=new, mode="bicubic", align_corners=False, antialias=antialias)
     padded = np.zeros((3, size, size), dtype=np.float32)
     top, left = (size - new[0]) // 2, (size - new[1]) // 2
     padded[:, top : top + new[0], left : left + new[1]] = pixels[0].numpy()

@@ -47,11 +47,7 @@ def tensor_records(tree: Any, where: str) -> dict[str, TensorRecord]:
     A network also gives the buffers that its state dict leaves out: what it computed once is what it goes on with.
     InputError where there are no tensors.
     """
-    found: dict[str, TensorRecord] = {}
-    for name, record in _named(_weights(tree), "", 0, where):
-        if len(found) >= _MOST:
-            raise InputError(f"{where} names over {_MOST} tensors: expected the checkpoint of a reward model")
-        found[name] = record
+    found = dict(_named(_weights(tree), where))
     if not found:
         raise InputError(f"{where} holds no weights: expected a state dict, or a dict with one under 'state_dict'")
     if all(name.startswith("module.") for name in found):
@@ -73,18 +69,24 @@ def _has_weights(value: Any) -> bool:
     return isinstance(value, dict) or (isinstance(value, Recorded) and isinstance(value.state, dict))
 
 
-def _named(tree: Any, prefix: str, depth: int, where: str) -> Iterator[tuple[str, TensorRecord]]:
+def _named(tree: Any, where: str) -> Iterator[tuple[str, TensorRecord]]:
     """(name, tensor) of everything below a network or state dict."""
-    if depth > _DEEPEST:
-        raise InputError(f"{where} holds modules that are nested over {_DEEPEST} deep: expected a network")
-    is_module = isinstance(tree, Recorded)
-    for name, value in _entries(tree):
-        record = _tensor(value, where)
-        if record is not None:
-            if not (depth == 0 and name in _NOT_WEIGHTS):
+    # a pickle of a few bytes can hold a network inside itself, or one for each of 2**64 ways to it
+    left = _MOST
+    pending = [("", 0, tree)]
+    while pending:
+        prefix, depth, node = pending.pop()
+        below = []
+        for name, value in _entries(node):
+            left -= 1
+            if left < 0 or depth > _DEEPEST:
+                raise InputError(f"{where} holds over {_MOST} modules and tensors, or modules over {_DEEPEST} deep")
+            record = _tensor(value, where)
+            if record is not None and not (depth == 0 and name in _NOT_WEIGHTS):
                 yield f"{prefix}{name}", record
-        elif is_module and isinstance(value, Recorded):
-            yield from _named(value, f"{prefix}{name}.", depth + 1, where)
+            elif isinstance(node, Recorded) and isinstance(value, Recorded):
+                below.append((f"{prefix}{name}.", depth + 1, value))
+        pending.extend(reversed(below))
 
 
 def _entries(tree: Any) -> Iterator[tuple[str, Any]]:

@@ -22,7 +22,7 @@ from .identity import identify, listed
 
 __all__ = ["Take", "Weights", "empty", "fill"]
 
-_PORTION = 16 * 2**20
+_PORTION = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Weights:
         missing = sorted({name for name in names if name not in self._stored})
         if missing:
             raise InputError(
-                f"{self.where} lacks {len(missing)} weights of {self.wanted}, {listed(missing)}{self.looks}: give the "
+                f"{self.where} lacks {_number(missing)} of {self.wanted}, {listed(missing)}{self.looks}: give the "
                 f"checkpoint of {self.wanted}"
             )
 
@@ -96,7 +96,7 @@ class Weights:
             shape = shape[::-1]
         if take.reshape is None:
             return shape
-        if -1 not in take.reshape and math.prod(take.reshape) != math.prod(shape):
+        if math.prod(take.reshape) != math.prod(shape):
             raise InputError(f"{self.where}: {take.source} has shape {shape}, expected one like {take.reshape}")
         return take.reshape
 
@@ -119,6 +119,10 @@ class Weights:
         whole = _whole(stored, buffer)
         whole = whole if rows is None else whole[rows]
         target.copy_((whole.permute(*range(whole.ndim)[::-1]) if take.transpose else whole).reshape(target.shape))
+
+
+def _number(names: Collection[str]) -> str:
+    return "1 weight" if len(names) == 1 else f"{len(names)} weights"
 
 
 def _rows(stored: Stored, rows: slice) -> Stored:
@@ -269,7 +273,7 @@ def _check(
         raise ValueError(f"the network of {weights.wanted} has no {listed(unknown)}")
     left = [min(target.places) for target in targets if not target.places & {*takes, *optional}]
     if left:
-        raise InputError(f"{weights.where} leaves {len(left)} weights of {weights.wanted} unfilled: {listed(left)}")
+        raise InputError(f"{weights.where} leaves {_number(left)} of {weights.wanted} unfilled: {listed(left)}")
     came = {target: weights.shape_of(take) for target, take in takes.items()}
     wrong = [
         f"{takes[target].source} has shape {shape} where {shapes[target]} is expected"

@@ -1,0 +1,477 @@
+"""How fast reward models score beside their bare networks, and how much memory they take. Prints one table with limits.
+
+python benchmarks/scoring.py [--case clip-l blip-l] [--threads 2] [--images 16] [--dtypes float32 bfloat16]
+    [--device cuda --batch-sizes 1,4,16,64] [--repeats 3] [--folder /tmp] [--json FILE] [--reduced]
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import json
+import multiprocessing
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+# Python looks beside this file first, and would take datasets.py for the package `datasets`.
+sys.path[:] = [place for place in sys.path if Path(place).resolve() != Path(__file__).resolve().parent]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+LEGEND = """
+All networks are of full size with random weights, but for hpsv3 (see scoring_made.py). Every image stands in two rows.
+ours: seconds of load_reward_model(...).score on those rows, from PNG files of 768 and 1024 pixels on disk (in the page
+  cache), the weights loaded before and no prompt known. forward: the same modules called on tensors that are ready,
+  every image and every prompt encoded once. Medians of {repeats} pairs in turns, after a call of each that is not
+  counted; ratio: the median of forward / ours within a pair. The scores of both are compared.
+    clip-l, hps, hpsv2.1, pickscore: image tower, text tower, cosine; laion-aesthetic: image tower and head
+    blip-l, imagereward: image tower once, then the text tower over all images for one prompt at its own length
+    mps: image tower, text tower (the condition belongs to loading), then the cross model once per prompt
+    hpsv3: per image the image tower and all that stands before the prompt, then what follows for each prompt
+load: seconds to read the weights, and the greatest memory meanwhile, above what the process holds once everything is
+  imported, beside 1.3 x the weights in the dtype. peak: the same of the first call of score, beside 1.15 x the weights
+  and one batch: its images, decoded and as the network reads them. MB of {memory}.
+deviation: the greatest and the mean difference from the scores of the first dtype at the first batch size, and the
+  standard deviation of those scores.
+busy: the mean number of processes that wanted a core in the minute before the case began, and in its last one.
+"""
+
+LOADING, SCORING = 1.3, 1.15
+
+
+class Job(NamedTuple):
+    """What one process measures."""
+
+    name: str
+    options: dict[str, Any]
+    images: list[Path]
+    dtype: str
+    device: str
+    threads: int
+    batch_sizes: tuple[int, ...]
+    repeats: int
+
+
+class Loaded(NamedTuple):
+    """Loading: seconds, bytes at the peak above the base, and bytes of the weights in the dtype."""
+
+    seconds: float
+    peak: int
+    weights: int
+
+
+class Scored(NamedTuple):
+    """Scoring with one batch size: medians in seconds, and bytes: the peak above the base, and one batch."""
+
+    batch_size: int
+    ours: float
+    forward: float
+    ratio: float
+    peak: int
+    batch: int
+    scores: list[float]
+
+
+# The forward on tensors that are ready. Each takes a model, what `prepare` made of every image, and the prompts; what
+# it returns computes the scores, (images, prompts).
+
+Forward = Callable[[], Any]
+
+
+def parts_of(model: Any, prepared: Sequence[Any]) -> list[Any]:
+    size = model.batch_size
+    return [model._pixels(prepared[start : start + size]) for start in range(0, len(prepared), size)]
+
+
+def two_towers(model: Any, prepared: Sequence[Any], prompts: list[str]) -> Forward:
+    import torch
+
+    from widespectrum.rewards.clip_reward import normalized
+    from widespectrum.rewards.clip_towers import CONTEXT
+
+    towers, parts = model.network, parts_of(model, prepared)
+    ids = torch.from_numpy(model.text_tokenizer.batch(prompts, CONTEXT)).to(model.device)
+
+    def forward() -> Any:
+        images = torch.cat([normalized(towers.images(part)) for part in parts])
+        return model.scale * images @ normalized(towers.texts(ids)).T
+
+    return forward
+
+
+def image_tower(model: Any, prepared: Sequence[Any], prompts: list[str]) -> Forward:
+    import torch
+
+    from widespectrum.rewards.clip_reward import normalized
+
+    towers, parts = model.network, parts_of(model, prepared)
+
+    def forward() -> Any:
+        images = torch.cat([normalized(towers.images(part)) for part in parts])
+        values = torch.from_numpy(model.combine(images.double().cpu().numpy(), images[:, :0]))
+        return values[:, None].expand(-1, len(prompts))
+
+    return forward
+
+
+def blip(model: Any, prepared: Sequence[Any], prompts: list[str]) -> Forward:
+    import torch
+
+    network, parts = model.network, parts_of(model, prepared)
+    towers, texts = network.towers, []
+    for prompt in prompts:
+        ids, mask = model._tokens.batch([prompt], rows=towers.rows, where="")
+        texts.append((ids.to(model.device), mask.to(model.device)))
+
+    def head(states: Any) -> Any:
+        if model.name == "blip-l":
+            return network.heads["itm_head"](states.float()).softmax(dim=-1)[:, 1]
+        from widespectrum.rewards.imagereward import DEVIATION, MEAN
+
+        return (network.head(states.float())[:, 0] - MEAN) / DEVIATION
+
+    def forward() -> Any:
+        rows = []
+        for part in parts:
+            seen, size = towers.images(part), (len(part), -1)
+            read = [head(towers.texts(ids.expand(size), mask.expand(size), seen)) for ids, mask in texts]
+            rows.append(torch.stack(read, dim=1))
+        return torch.cat(rows)
+
+    return forward
+
+
+def mps(model: Any, prepared: Sequence[Any], prompts: list[str]) -> Forward:
+    import torch
+
+    from widespectrum.rewards.clip_reward import normalized
+    from widespectrum.rewards.mps_cross import attend
+
+    network, parts = model.network, parts_of(model, prepared)
+
+    def forward() -> Any:
+        rows = []
+        texts = model._read_anew(prompts)
+        for part in parts:
+            tokens, found = network.towers.image_tokens(part), []
+            for text in texts:
+                keys, kept = (each.expand(len(part), *each.shape) for each in (text.keys, text.kept))
+                seen = normalized(attend(network.cross, network.angles, tokens, keys, kept))
+                found.append(network.towers.scale * (seen * text.feature).sum(dim=-1))
+            rows.append(torch.stack(found, dim=1))
+        return torch.cat(rows)
+
+    return forward
+
+
+def hpsv3(model: Any, prepared: Sequence[Any], prompts: list[str]) -> Forward:
+    import torch
+
+    reader, talk = model.network, model._conversation
+    tails = [talk.tail(prompt) for prompt in prompts]
+    pixels = [torch.from_numpy(each).to(model.device, model.torch_dtype) for each in prepared]
+
+    def forward() -> Any:
+        rows = []
+        for image in pixels:
+            cache = reader.read(talk.before, reader.image_tokens(image), talk.after)
+            rows.append(torch.stack([reader.reward(cache, tail)[0] for tail in tails]))
+        return torch.stack(rows)
+
+    return forward
+
+
+class Case(NamedTuple):
+    """One reward model: its forward, the least ratio, and the module of transformers with its network, if any."""
+
+    forward: Callable[[Any, Sequence[Any], list[str]], Forward]
+    ratio: float
+    module: str = ""
+
+
+CASES = {
+    **dict.fromkeys(("clip-l", "hps", "hpsv2.1", "pickscore"), Case(two_towers, 0.93, "clip")),
+    "laion-aesthetic": Case(image_tower, 0.93, "clip"),
+    "imagereward": Case(blip, 0.9),
+    "blip-l": Case(blip, 0.9),
+    "mps": Case(mps, 0.9, "clip"),
+    "hpsv3": Case(hpsv3, 0.9, "qwen2_vl"),
+}
+
+
+class Memory:
+    """Bytes in use on the device now, and at most since `reset`; this process's where it computes on the CPU."""
+
+    def __init__(self, device: str) -> None:
+        self.cuda = device.startswith("cuda")
+        self.base = self._read("VmRSS")
+
+    def reset(self) -> None:
+        import torch
+
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def peak(self) -> int:
+        """Above what was held in the beginning."""
+        return self._read("VmHWM") - self.base
+
+    def _read(self, field: str) -> int:
+        import torch
+
+        if self.cuda:
+            return torch.cuda.memory_allocated() if field == "VmRSS" else torch.cuda.max_memory_allocated()
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def numbers_in(network: Any) -> dict[int, int]:
+    """How many numbers each parameter has that a network holds, itself or in its parts."""
+    from torch.nn import Module
+
+    if isinstance(network, Module):
+        return {id(each): each.numel() for each in network.parameters()}
+    names = getattr(network, "__dataclass_fields__", None) or getattr(network, "__dict__", {})
+    return {key: count for name in names for key, count in numbers_in(getattr(network, name)).items()}
+
+
+def forget(model: Any) -> None:
+    """Make every prompt a new one."""
+    vars(model).pop("_texts", None)
+    getattr(model, "_prompts", {}).clear()
+    if tokens := vars(model).get("_tokens"):
+        tokens._ids.cache_clear()
+
+
+def make(name: str, folder: Path, images: int, reduced: bool) -> tuple[dict[str, Any], list[Path]]:
+    """Write the checkpoint and the images of a case."""
+    from benchmarks import scoring_made
+
+    options = scoring_made.MAKERS[name](folder, scoring_made.TINY if reduced else scoring_made.FULL)
+    return options, scoring_made.write_images(folder / "images", images)
+
+
+def measure(job: Job) -> tuple[Loaded, list[Scored]]:
+    """Load a reward model and score with it, in a process of its own."""
+    # Everything is imported before the memory is looked at.
+    for name in ("torch", "transformers", "accelerate", "tokenizers", "safetensors.torch", "ftfy", "regex"):
+        importlib.import_module(name)
+    if module := CASES[job.name].module:
+        importlib.import_module(f"transformers.models.{module}.modeling_{module}")
+    import torch
+
+    from benchmarks.scoring_made import instructed
+    from widespectrum.rewards import load_reward_model
+
+    torch.set_num_threads(job.threads)
+    if job.device.startswith("cuda"):
+        torch.zeros(1, device=job.device)
+    memory = Memory(job.device)
+    with instructed() if job.name == "hpsv3" else nullcontext():
+        model = load_reward_model(job.name, device=job.device, dtype=job.dtype, **job.options)
+    start = time.perf_counter()
+    memory.reset()
+    network = model.network
+    seconds = time.perf_counter() - start
+    weights = sum(numbers_in(network).values()) * model.torch_dtype.itemsize
+    loaded = Loaded(seconds, memory.peak(), weights)
+    return loaded, [scored(model, size, job, memory) for size in job.batch_sizes]
+
+
+def scored(model: Any, batch_size: int, job: Job, memory: Memory) -> Scored:
+    """Score with one batch size, in turns with the forward."""
+    import torch
+    from PIL import Image
+
+    from benchmarks.scoring_made import PROMPTS
+
+    model.batch_size = batch_size
+
+    def ours() -> Any:
+        forget(model)
+        images = [Image.open(path) for path in job.images]
+        return model.score([each for each in images for _ in PROMPTS], [*PROMPTS] * len(images))
+
+    memory.reset()
+    scores = ours()
+    peak = memory.peak()
+    images = [Image.open(path) for path in job.images]
+    prepared = [model.prepare(image) for image in images]
+    sizes = [image.width * image.height * 3 + each.nbytes for image, each in zip(images, prepared, strict=True)]
+    del images
+    pairs = []
+    with torch.inference_mode():
+        forward = CASES[model.name].forward(model, prepared, list(PROMPTS))
+        check(model, scores, forward().double().cpu().numpy().ravel())
+        for _ in range(job.repeats):
+            pairs.append((seconds_of(ours), seconds_of(lambda: forward().cpu())))
+    return Scored(
+        batch_size,
+        *(median(times) for times in zip(*pairs, strict=True)),
+        median(bare / own for own, bare in pairs),
+        peak,
+        sum(sizes[:batch_size]),
+        scores.tolist(),
+    )
+
+
+def check(model: Any, scores: Any, expected: Any) -> None:
+    """RuntimeError where the forward computes something else."""
+    import numpy as np
+
+    most = np.abs(scores - expected).max()
+    if most > (1e-4 if model.dtype == "float32" else 0.1) * max(1, np.abs(expected).max()):
+        raise RuntimeError(f"{model.name}: the scores and the forward differ by {most:g}: the benchmark is out of date")
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def deviation(scores: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
+    """The greatest and the mean difference, and the standard deviation of the others."""
+    import numpy as np
+
+    apart = np.abs(np.subtract(scores, others))
+    return float(apart.max()), float(apart.mean()), float(np.std(others))
+
+
+HEADER = (
+    f"{'case':<15} {'dtype':<8} {'batch':>5} {'ours s':>8} {'forward s':>9} {'ratio':>6} {'limit':>6} {'images/s':>8} "
+    f"{'load s':>6} {'MB':>6} {'limit':>7} {'peak MB':>7} {'limit':>7}  deviation"
+)
+
+
+def line(job: Job, loaded: Loaded, found: Scored, apart: tuple[float, float, float] | None) -> str:
+    """The line of the table for one batch size."""
+    most = (LOADING * loaded.weights / 1e6, (SCORING * loaded.weights + found.batch) / 1e6)
+    compared = f"{apart[0]:.2g} mean {apart[1]:.2g} of {apart[2]:.2g}" if apart else ""
+    return (
+        f"{job.name:<15} {job.dtype:<8} {found.batch_size:>5} {found.ours:>8.3f} {found.forward:>9.3f} "
+        f"{found.ratio:>6.3f} {f'>={CASES[job.name].ratio:g}':>6} {len(job.images) / found.ours:>8.2f} "
+        f"{loaded.seconds:>6.1f} {loaded.peak / 1e6:>6,.0f} {f'<={most[0]:,.0f}':>7} "
+        f"{found.peak / 1e6:>7,.0f} {f'<={most[1]:,.0f}':>7}  {compared}"
+    )
+
+
+Groups = dict[str, dict[str, str]]
+
+
+def figures(job: Job, loaded: Loaded, found: Scored, apart: tuple[float, float, float] | None, small: bool) -> Groups:
+    """What a card says of one batch size: group to label to text."""
+    where = f"batches of {found.batch_size}, {job.dtype}" + (", reduced network" if small else "")
+    rate, own = len(job.images) / found.ours, loaded.weights
+    speed = (
+        f"{found.ours:.3g} s for {len(job.images)} images x 2 prompts, {rate:.3g} images/s; the bare network takes "
+        f"{found.forward:.3g} s, ratio {found.ratio:.2f} (asked for: {CASES[job.name].ratio:g})"
+    )
+    loading = f"{loaded.peak / 1e6:,.0f} MB, {loaded.peak / own:.2f} x the weights (at most {LOADING}); {loaded.seconds:.1f} s"
+    limit = (SCORING * own + found.batch) / 1e6
+    made: Groups = {
+        "speed": {where: speed},
+        "memory": {
+            f"while loading, {job.dtype}": loading,
+            f"while scoring, {where}": f"{found.peak / 1e6:,.0f} MB (at most {limit:,.0f})",
+        },
+    }
+    if apart and job.dtype == "bfloat16":
+        label = f"{len(found.scores)} scores, {where}"
+        made["bf16"] = {
+            label: f"at most {apart[0]:.2g}, in the mean {apart[1]:.2g}; the scores spread by {apart[2]:.2g}"
+        }
+    return made
+
+
+def write_json(path: Path, name: str, groups: Groups, machine: str) -> None:
+    """Put the figures of a reward model into a file such as cards/reward_models/measured.json."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    known[name] = {**known.get(name, {}), **groups, "machine": machine, "date": date}
+    path.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def alone(work: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a function in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        return pool.apply(work, arguments)
+
+
+def run(name: str, options: argparse.Namespace) -> Groups:
+    """Measure a case in every dtype and print its lines; the files are gone afterwards."""
+    groups: Groups = {}
+    first: list[float] = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        given, images = alone(make, name, Path(folder), options.images, options.reduced)
+        for dtype in options.dtypes:
+            before = os.getloadavg()[0]
+            sizes, device = options.batch_sizes, options.device
+            job = Job(name, given, images, dtype, device, options.threads, sizes, options.repeats)
+            loaded, rows = alone(measure, job)
+            for found in rows:
+                apart = deviation(found.scores, first) if first else None
+                first = first or found.scores
+                print(f"{line(job, loaded, found, apart)}  busy {before:.1f} {os.getloadavg()[0]:.1f}", flush=True)
+                small = options.reduced or name == "hpsv3"
+                for group, texts in figures(job, loaded, found, apart, small).items():
+                    groups.setdefault(group, {}).update(texts)
+    return groups
+
+
+def machine_of(options: argparse.Namespace) -> str:
+    """What the figures were measured on."""
+    import torch
+
+    with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
+        model = next((text.partition(":")[2].strip() for text in file if text.startswith("model name")), "")
+    where = f"{options.threads} threads of {model or platform.machine()}"
+    if options.device.startswith("cuda"):
+        where = f"{torch.cuda.get_device_name(options.device)}, {where}"
+    return f"{where}, torch {torch.__version__}, Python {platform.python_version()}"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", nargs="+", choices=list(CASES), default=list(CASES), metavar="NAME")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--images", type=int, default=16, help="each stands in two rows")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--batch-sizes", default="16", help="such as 1,4,16,64; take as many images as the greatest")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where to work; a checkpoint takes up to 4 GB while it is used")
+    parser.add_argument("--json", type=Path, help="put the figures into this file, which the cards are made with")
+    parser.add_argument("--reduced", action="store_true", help="tiny networks, to try the benchmark itself")
+    options = parser.parse_args()
+    options.batch_sizes = tuple(int(size) for size in options.batch_sizes.split(","))
+    return options
+
+
+def main() -> None:
+    """Run every case and print the table."""
+    options = arguments()
+    # Libraries read it when they are imported: it counts in the processes of the cases.
+    os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(options.threads))
+    machine = machine_of(options)
+    print(f"{machine}; {options.images} images x 2 prompts{', tiny networks' if options.reduced else ''}\n\n{HEADER}")
+    for name in options.case:
+        groups = run(name, options)
+        if options.json:
+            write_json(options.json, name, groups, machine)
+    memory = "the GPU, as torch allocates it" if options.device.startswith("cuda") else "the process, resident"
+    print(LEGEND.format(repeats=options.repeats, memory=memory))
+
+
+if __name__ == "__main__":
+    main()
