@@ -30,7 +30,7 @@ def cropped(image, *, rgb_first):
     short, long = min(image.size), max(image.size)
     sides = [224 if side == short else int(224 * long / short) for side in image.size]
     image = image.resize(sides, PIL.Image.Resampling.BICUBIC)
-    left, top = ((side - 224) // 2 if rgb_first else int(round((side - 224) / 2.0)) for side in image.size)
+    left, top = ((side - 224) // 2 if rgb_first else round((side - 224) / 2) for side in image.size)
     return standardized(np.asarray(image.crop((left, top, left + 224, top + 224)).convert("RGB")) / 255)
 
 

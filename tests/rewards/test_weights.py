@@ -140,9 +140,9 @@ def test_what_cannot_be_filled_is_an_error(weights):
         with pytest.raises(error, match=match):
             fill(empty(Net), weights, names, dtype=torch.float32, device="cpu", optional=optional)
 
-    refused({**NAMES, "embed.weight": "absent"}, r"lacks 1 weight of HPSv2, absent: give the checkpoint of HPSv2$")
-    refused({k: v for k, v in NAMES.items() if k != "head.bias"}, "leaves 1 weight of HPSv2 unfilled: head.bias")
-    refused({k: v for k, v in NAMES.items() if k != "scale"}, "leaves 1 weight of HPSv2 unfilled: scale")
+    refused({**NAMES, "embed.weight": "absent"}, r"lacks 1 weights of HPSv2, absent: give the checkpoint of HPSv2$")
+    refused({k: v for k, v in NAMES.items() if k != "head.bias"}, "leaves 1 weights of HPSv2 unfilled: head.bias")
+    refused({k: v for k, v in NAMES.items() if k != "scale"}, "leaves 1 weights of HPSv2 unfilled: scale")
     refused({**NAMES, "head.bias": "qkv"}, r"no checkpoint of HPSv2: qkv has shape \(12, 3\) where \(6,\) is expected$")
     refused({**NAMES, "steps": Take("ids", reshape=(2, 2))}, r"ids has shape \(3,\), expected one like \(2, 2\)")
     refused({**NAMES, "angles": "scale"}, "the network of HPSv2 has no angles", error=ValueError)

@@ -17,8 +17,9 @@ from widespectrum.errors import InputError, WideSpectrumError
 from widespectrum.hub import download_snapshot, resolve_revision
 
 from .containers import Stored, reading, stored_tensors
+from .filling import empty, fill
 from .identity import identify
-from .weights import Take, Weights, empty, fill
+from .weights import Take, Weights
 
 __all__ = ["Checkpoint", "HubFiles", "Take", "Weights", "empty", "fill", "identify", "open_weights"]
 

@@ -14,9 +14,11 @@ from typing import Any
 
 from PIL.Image import Image
 
+from widespectrum.errors import InputError
+
 from .base import NeuralReward, Prepared
 from .blip_towers import WINDOW, BlipTokens, Layout, Towers, build_towers, read_layout
-from .checkpoints import Checkpoint, HubFiles, Weights, empty, fill
+from .checkpoints import Checkpoint, HubFiles, Weights
 from .preprocessing import clip_crop
 from .tokenization import load_bert
 
@@ -33,7 +35,8 @@ _HINT = "give ImageReward.pt, or the folder with it and med_config.json, as chec
 @dataclass(frozen=True, slots=True)
 class _Network:
     towers: Towers
-    head: Any
+    weight: Any
+    bias: float
 
 
 class ImageReward(NeuralReward):
@@ -41,7 +44,7 @@ class ImageReward(NeuralReward):
 
     `checkpoint` is ImageReward.pt or its folder; a med_config.json there gives the heads and the epsilon of the text
     tower. `tokenizer` is a BERT vocabulary (file or folder; default: a vocab.txt in the folder, else the Hub's
-    bert-base-uncased). The head computes in float32 whatever the dtype. A prompt is cut to 35 tokens.
+    bert-base-uncased). The head computes in float64 whatever the dtype. A prompt is cut to 35 tokens.
     """
 
     window = WINDOW
@@ -80,22 +83,26 @@ class ImageReward(NeuralReward):
         return BlipTokens(load_bert(self.tokenizer_path or self.checkpoint.file("vocab.txt")))
 
     def _load(self) -> _Network:
+        weight, bias = self._head()
         towers = build_towers(self._weights, self._layout, cross=True, dtype=self.torch_dtype, device=self.device)
-        return _Network(towers, self._head())
+        return _Network(towers, weight, bias)
 
-    def _head(self) -> Any:
-        import torch
-
-        names = {
-            f"{place}.{leaf}": f"mlp.layers.{number}.{leaf}"
-            for place, number in enumerate(_HEAD)
-            for leaf in ("weight", "bias")
-        }
-        self._weights.require(names.values())
-        sizes = [self._weights.shapes[f"mlp.layers.{number}.weight"] for number in _HEAD]
-        head = empty(lambda: torch.nn.Sequential(*(torch.nn.Linear(size[1], size[0]) for size in sizes)))
-        fill(head, self._weights, names, dtype=torch.float32, device=self.device)
-        return head
+    def _head(self) -> tuple[Any, float]:
+        """The five layers as one, in float64: without activations their product is the same function, rounded less."""
+        layers = [f"mlp.layers.{number}" for number in _HEAD]
+        read = self._weights.read([f"{layer}.{leaf}" for layer in layers for leaf in ("weight", "bias")])
+        sizes = [(1,), *(tuple(read[f"{layer}.weight"].shape) for layer in layers[::-1])]
+        width = self._weights.shapes["blip.text_encoder.embeddings.word_embeddings.weight"][1]
+        if any(after[-1] != before[0] for after, before in zip(sizes, [*sizes[1:], (width,)], strict=True)):
+            raise InputError(
+                f"{self._weights.where}: expected five layers of a head from {width} numbers to 1, got the shapes "
+                f"{sizes[:0:-1]}; download it again"
+            )
+        weight, bias = read[f"{layers[-1]}.weight"].double(), read[f"{layers[-1]}.bias"].double()
+        for layer in layers[-2::-1]:
+            bias = bias + weight @ read[f"{layer}.bias"].double()
+            weight = weight @ read[f"{layer}.weight"].double()
+        return weight[0], bias.item()
 
     def prepare(self, image: Image) -> Prepared:
         """Shortest side resized and center cropped in the image's own mode, then RGB, as openai/CLIP does."""
@@ -116,4 +123,4 @@ class ImageReward(NeuralReward):
         towers = self.network.towers
         ids, mask = self._tokens.batch(prompts, rows=towers.rows, where=self._weights.where)
         state = towers.texts(ids.to(features.device), mask.to(features.device), features)
-        return (self.network.head(state.float())[:, 0] - MEAN) / DEVIATION
+        return (state.double().cpu() @ self.network.weight + self.network.bias - MEAN) / DEVIATION
