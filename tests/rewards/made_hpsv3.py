@@ -27,8 +27,8 @@ CONFIG = {
     "num_attention_heads": HEADS,
     "num_key_value_heads": GROUPS,
     "hidden_act": "silu",
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 1e6,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 5e5,
     "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
     "vocab_size": 152064,
     "image_token_id": 151655,
@@ -40,7 +40,7 @@ CONFIG = {
         "num_heads": PICTURE_HEADS,
     },
 }
-"""As transformers 4.45 writes it; the vocabulary is the larger one of the base model."""
+"""As transformers 4.45 writes it: the vocabulary is the larger one of the base model; two constants are no defaults."""
 
 RANKS = [bytes([byte]) for byte in range(256)]
 RANKS += [b" -", b"\n\n", b"\n\n\n\n", b" a", b"do", b"dog", b" do", b" dog", b"pt", b"mpt", b": ", b"- "]

@@ -141,7 +141,8 @@ class Slow:
         return x * self.state[f"{name}.weight"] + self.state[f"{name}.bias"]
 
     def rms_norm(self, name, x):
-        return x / (x.square().mean(dim=-1, keepdim=True) + 1e-6).sqrt() * self.state[f"{name}.weight"]
+        square = x.square().mean(dim=-1, keepdim=True)
+        return x / (square + made.CONFIG["rms_norm_eps"]).sqrt() * self.state[f"{name}.weight"]
 
     def image_tokens(self, image):
         patches, places = patches_of(image)
@@ -167,9 +168,11 @@ class Slow:
             self.seen[key] = self.image_tokens(image)
         x[ids == IMAGE_PAD] = self.seen[key]
         channels = made.WIDTH // made.HEADS
-        axis = torch.tensor([0] * 2 + [1] * 3 + [2] * 3)
+        axis = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2]).repeat_interleave(channels // 16)
         places = torch.arange(len(ids)).expand(3, -1) if places is None else places
-        angles = places[axis].T * 1e6 ** -(torch.arange(0, channels, 2, dtype=torch.float64) / channels)
+        angles = places[axis].T * made.CONFIG["rope_theta"] ** -(
+            torch.arange(0, channels, 2, dtype=torch.float64) / channels
+        )
         for number in range(made.DEPTH):
             stem = f"model.layers.{number}"
             y = self.rms_norm(f"{stem}.input_layernorm", x)
@@ -374,7 +377,7 @@ def test_the_instruction_is_read_and_nothing_run(tmp_path, place):
     [
         ("a.txt", made.INSTRUCTION + " ", r"a\.txt does not hold HPSv3's instruction, whose sha256 begins with"),
         ("a.py", "INSTRUCTION = 'Rate: {text_prompt}'", r"a\.py does not hold HPSv3's instruction"),
-        ("a.py", "INSTRUCTION = (", r"a\.py is not Python source"),
+        ("a.py", "INSTRUCTION = (", r"a\.py does not hold HPSv3's instruction"),
         ("a.txt", "x" * (1 << 20) + "x", r"a\.txt is too large to be HPSv3's instruction"),
         ("a.txt", b"\xff\xfe", r"a\.txt cannot be read as HPSv3's instruction"),
     ],
@@ -435,8 +438,8 @@ def test_one_folder_with_everything(model, options, tmp_path, nested):
 
 
 def test_a_configuration_of_transformers_5(options, tmp_path):
-    text = {key: each for key, each in made.CONFIG.items() if key not in ("vision_config", "model_type", "rope_theta")}
-    text["rope_parameters"] = {**text.pop("rope_scaling"), "rope_theta": 1e6}
+    text = {key: each for key, each in made.CONFIG.items() if key not in ("vision_config", "model_type")}
+    text["rope_parameters"] = {**text.pop("rope_scaling"), "rope_theta": text.pop("rope_theta")}
     nested = {"model_type": "qwen2_vl", "text_config": text, "vision_config": made.CONFIG["vision_config"]}
     (tmp_path / "config.json").write_text(json.dumps(nested))
     assert scored({**options, "base": tmp_path}) == scored(options)
@@ -447,6 +450,17 @@ def test_heads_are_those_of_the_7b_model_without_a_configuration(options, tmp_pa
     given.pop("base")
     with pytest.raises(InputError, match=r"has not the widths of Qwen2-VL-7B.*give the folder of its base model"):
         scored(given)
+
+
+def test_without_a_configuration_as_the_7b_model(tmp_path, monkeypatch):
+    sizes = {"WIDTH": 256, "HEADS": 2, "GROUPS": 1, "DEPTH": 1, "PICTURE_WIDTH": 160, "PICTURE_HEADS": 2}
+    for name, size in sizes.items():
+        monkeypatch.setattr(made, name, size)
+    monkeypatch.setattr(made, "CONFIG", {"rope_theta": 1e6, "rms_norm_eps": 1e-6})
+    options = made.checkpoint(tmp_path)
+    (options.pop("base") / "config.json").unlink()
+    expected = Slow(load_file(options["checkpoint"])).score(IMAGES["gray"], "a dog")
+    assert scored(options) == pytest.approx(expected, abs=CLOSE)
 
 
 def drop(*parts):

@@ -135,9 +135,9 @@ def test_a_head_of_other_shapes_is_refused(tmp_path, given):
 @pytest.mark.parametrize(
     ("without", "message"),
     [
-        ("mlp.layers.4", r"\.pt lacks mlp\.layers\.4\.bias|lacks 2 weights of imagereward, mlp\.layers\.4\.bias"),
+        ("mlp.layers.4", r"lacks 2 weights of imagereward, mlp\.layers\.4\.bias"),
         ("mlp.", r"lacks 10 weights of imagereward, mlp"),
-        ("blip.visual_encoder.patch_embed", r"lacks 1 weights of imagereward, blip\.visual_encoder\.patch_embed"),
+        ("blip.visual_encoder.patch_embed", r"lacks 1 weights? of imagereward, blip\.visual_encoder\.patch_embed"),
         ("blip.text_encoder.encoder.layer.0.", r"lacks 26 weights of imagereward, blip\.text_encoder"),
     ],
 )

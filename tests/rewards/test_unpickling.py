@@ -50,7 +50,7 @@ class Calls:
         (getattr, ("a", "upper"), "(builtins|__builtin__).getattr"),
         (subprocess.Popen, (["touch", "{}"],), "(subprocess|commands).Popen"),
         (operator.attrgetter("system"), (), "operator.attrgetter"),
-        (np.dtype, ("f4",), "numpy.dtype"),
+        (np.frombuffer, (b"abcd", "f4"), "numpy.frombuffer"),
         (bytearray, (10**15,), "(builtins|__builtin__).bytearray"),
         (pickle.loads, (b"N.",), "c?_?[pP]ickle.loads"),
         (io.BytesIO, (), "(_io.BytesIO|io.BytesIO)"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from widespectrum.errors import InputError
@@ -42,7 +42,7 @@ def read_instruction(path: Path | None = None) -> str:
     """
     file = _installed() if path is None else _within(path) if path.is_dir() else path
     text = _text(file)
-    for candidate in _strings(text, file) if file.suffix == ".py" else [text]:
+    for candidate in (text, *_strings(text)):
         if hashlib.sha256(candidate.encode("utf-8", "surrogatepass")).hexdigest() == SHA256:
             return candidate
     raise InputError(
@@ -78,13 +78,13 @@ def _text(file: Path) -> str:
         raise InputError(f"{file} cannot be read as HPSv3's instruction ({error}): {_REMEDY}") from None
 
 
-def _strings(source: str, file: Path) -> list[str]:
-    """Every text constant of a Python source, which is parsed and not run."""
+def _strings(source: str) -> list[str]:
+    """Every text constant of a Python source, which is parsed and not run; none where it is no Python."""
     try:
         nodes = ast.walk(ast.parse(source))
     # What the parser raises for text that is no Python, or made to break it.
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise InputError(f"{file} is not Python source ({error}): {_REMEDY}") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
     return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
 
 
@@ -97,8 +97,8 @@ class Conversation:
 
     before: list[int]
     after: list[int]
-    _instruction: str
-    _tokenizer: TextTokenizer
+    _instruction: str = field(repr=False)
+    _tokenizer: TextTokenizer = field(repr=False)
 
     @classmethod
     def of(cls, instruction: str, tokenizer: TextTokenizer) -> Conversation:

@@ -24,11 +24,12 @@ _ROOTS = frozenset({"__torch__", "einops", "open_clip", "timm", "torch", "traine
 
 _NAMES = frozenset(
     {
-        *("_codecs.encode", "functools.partial"),
+        *("_codecs.encode", "argparse.Namespace", "functools.partial"),
         *("collections.Counter", "collections.defaultdict", "collections.deque"),
+        *("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
     }
 )
-"""Further names that are recorded: they appear in the settings of networks, never in the weights."""
+"""Further names that are recorded: they appear in the settings of networks and of trainings, never in the weights."""
 
 _PLAIN: dict[str, type] = {each.__name__: each for each in (dict, frozenset, list, set, tuple)}
 """The builtins that are taken as they are: containers, which do nothing but hold what they are given."""
