@@ -80,131 +80,14 @@ class Scored(NamedTuple):
     scores: list[float]
 
 
-# The forward on tensors that are ready. Each takes a model, what `prepare` made of every image, and the prompts; what
-# it returns computes the scores, (images, prompts).
-
-Forward = Callable[[], Any]
-
-
-def parts_of(model: Any, prepared: Sequence[Any]) -> list[Any]:
-    size = model.batch_size
-    return [model._pixels(prepared[start : start + size]) for start in range(0, len(prepared), size)]
-
-
-def two_towers(model: Any, prepared: Sequence[Any], prompts: list[str]) -> Forward:
-    import torch
-
-    from widespectrum.rewards.clip_reward import normalized
-    from widespectrum.rewards.clip_towers import CONTEXT
-
-    towers, parts = model.network, parts_of(model, prepared)
-    ids = torch.from_numpy(model.text_tokenizer.batch(prompts, CONTEXT)).to(model.device)
-
-    def forward() -> Any:
-        images = torch.cat([normalized(towers.images(part)) for part in parts])
-        return model.scale * images @ normalized(towers.texts(ids)).T
-
-    return forward
-
-
-def image_tower(model: Any, prepared: Sequence[Any], prompts: list[str]) -> Forward:
-    import torch
-
-    from widespectrum.rewards.clip_reward import normalized
-
-    towers, parts = model.network, parts_of(model, prepared)
-
-    def forward() -> Any:
-        images = torch.cat([normalized(towers.images(part)) for part in parts])
-        values = torch.from_numpy(model.combine(images.double().cpu().numpy(), images[:, :0]))
-        return values[:, None].expand(-1, len(prompts))
-
-    return forward
-
-
-def blip(model: Any, prepared: Sequence[Any], prompts: list[str]) -> Forward:
-    import torch
-
-    network, parts = model.network, parts_of(model, prepared)
-    towers, texts = network.towers, []
-    for prompt in prompts:
-        ids, mask = model._tokens.batch([prompt], rows=towers.rows, where="")
-        texts.append((ids.to(model.device), mask.to(model.device)))
-
-    def head(states: Any) -> Any:
-        if model.name == "blip-l":
-            return network.heads["itm_head"](states.float()).softmax(dim=-1)[:, 1]
-        from widespectrum.rewards.imagereward import DEVIATION, MEAN
-
-        return (network.head(states.float())[:, 0] - MEAN) / DEVIATION
-
-    def forward() -> Any:
-        rows = []
-        for part in parts:
-            seen, size = towers.images(part), (len(part), -1)
-            read = [head(towers.texts(ids.expand(size), mask.expand(size), seen)) for ids, mask in texts]
-            rows.append(torch.stack(read, dim=1))
-        return torch.cat(rows)
-
-    return forward
-
-
-def mps(model: Any, prepared: Sequence[Any], prompts: list[str]) -> Forward:
-    import torch
-
-    from widespectrum.rewards.clip_reward import normalized
-    from widespectrum.rewards.mps_cross import attend
-
-    network, parts = model.network, parts_of(model, prepared)
-
-    def forward() -> Any:
-        rows = []
-        texts = model._read_anew(prompts)
-        for part in parts:
-            tokens, found = network.towers.image_tokens(part), []
-            for text in texts:
-                keys, kept = (each.expand(len(part), *each.shape) for each in (text.keys, text.kept))
-                seen = normalized(attend(network.cross, network.angles, tokens, keys, kept))
-                found.append(network.towers.scale * (seen * text.feature).sum(dim=-1))
-            rows.append(torch.stack(found, dim=1))
-        return torch.cat(rows)
-
-    return forward
-
-
-def hpsv3(model: Any, prepared: Sequence[Any], prompts: list[str]) -> Forward:
-    import torch
-
-    reader, talk = model.network, model._conversation
-    tails = [talk.tail(prompt) for prompt in prompts]
-    pixels = [torch.from_numpy(each).to(model.device, model.torch_dtype) for each in prepared]
-
-    def forward() -> Any:
-        rows = []
-        for image in pixels:
-            cache = reader.read(talk.before, reader.image_tokens(image), talk.after)
-            rows.append(torch.stack([reader.reward(cache, tail)[0] for tail in tails]))
-        return torch.stack(rows)
-
-    return forward
-
-
-class Case(NamedTuple):
-    """One reward model: its forward, the least ratio, and the module of transformers with its network, if any."""
-
-    forward: Callable[[Any, Sequence[Any], list[str]], Forward]
-    ratio: float
-    module: str = ""
-
-
-CASES = {
-    **dict.fromkeys(("clip-l", "hps", "hpsv2.1", "pickscore"), Case(two_towers, 0.93, "clip")),
-    "laion-aesthetic": Case(image_tower, 0.93, "clip"),
-    "imagereward": Case(blip, 0.9),
-    "blip-l": Case(blip, 0.9),
-    "mps": Case(mps, 0.9, "clip"),
-    "hpsv3": Case(hpsv3, 0.9, "qwen2_vl"),
+RATIOS = {
+    **dict.fromkeys(("clip-l", "hps", "laion-aesthetic", "hpsv2.1", "pickscore"), 0.93),
+    **dict.fromkeys(("imagereward", "blip-l", "mps", "hpsv3"), 0.9),
 }
+"""The least ratio of forward to ours."""
+
+NETWORKS = {"imagereward": "bert", "blip-l": "bert", "hpsv3": "qwen2_vl"}
+"""What is imported of transformers before the memory is looked at; for the others CLIP."""
 
 
 class Memory:
@@ -245,14 +128,6 @@ def numbers_in(network: Any) -> dict[int, int]:
     return {key: count for name in names for key, count in numbers_in(getattr(network, name)).items()}
 
 
-def forget(model: Any) -> None:
-    """Make every prompt a new one."""
-    vars(model).pop("_texts", None)
-    getattr(model, "_prompts", {}).clear()
-    if tokens := vars(model).get("_tokens"):
-        tokens._ids.cache_clear()
-
-
 def make(name: str, folder: Path, images: int, reduced: bool) -> tuple[dict[str, Any], list[Path]]:
     """Write the checkpoint and the images of a case."""
     from benchmarks import scoring_made
@@ -266,8 +141,8 @@ def measure(job: Job) -> tuple[Loaded, list[Scored]]:
     # Everything is imported before the memory is looked at.
     for name in ("torch", "transformers", "accelerate", "tokenizers", "safetensors.torch", "ftfy", "regex"):
         importlib.import_module(name)
-    if module := CASES[job.name].module:
-        importlib.import_module(f"transformers.models.{module}.modeling_{module}")
+    module = NETWORKS.get(job.name, "clip")
+    importlib.import_module(f"transformers.models.{module}.modeling_{module}")
     import torch
 
     from benchmarks.scoring_made import instructed
@@ -311,7 +186,7 @@ def scored(model: Any, batch_size: int, job: Job, memory: Memory) -> Scored:
     del images
     pairs = []
     with torch.inference_mode():
-        forward = CASES[model.name].forward(model, prepared, list(PROMPTS))
+        forward = FORWARDS[model.name](model, prepared, list(PROMPTS))
         check(model, scores, forward().double().cpu().numpy().ravel())
         for _ in range(job.repeats):
             pairs.append((seconds_of(ours), seconds_of(lambda: forward().cpu())))
@@ -360,7 +235,7 @@ def line(job: Job, loaded: Loaded, found: Scored, apart: tuple[float, float, flo
     compared = f"{apart[0]:.2g} mean {apart[1]:.2g} of {apart[2]:.2g}" if apart else ""
     return (
         f"{job.name:<15} {job.dtype:<8} {found.batch_size:>5} {found.ours:>8.3f} {found.forward:>9.3f} "
-        f"{found.ratio:>6.3f} {f'>={CASES[job.name].ratio:g}':>6} {len(job.images) / found.ours:>8.2f} "
+        f"{found.ratio:>6.3f} {f'>={RATIOS[job.name]:g}':>6} {len(job.images) / found.ours:>8.2f} "
         f"{loaded.seconds:>6.1f} {loaded.peak / 1e6:>6,.0f} {f'<={most[0]:,.0f}':>7} "
         f"{found.peak / 1e6:>7,.0f} {f'<={most[1]:,.0f}':>7}  {compared}"
     )
@@ -375,7 +250,7 @@ def figures(job: Job, loaded: Loaded, found: Scored, apart: tuple[float, float, 
     rate, own = len(job.images) / found.ours, loaded.weights
     speed = (
         f"{found.ours:.3g} s for {len(job.images)} images x 2 prompts, {rate:.3g} images/s; the bare network takes "
-        f"{found.forward:.3g} s, ratio {found.ratio:.2f} (asked for: {CASES[job.name].ratio:g})"
+        f"{found.forward:.3g} s, ratio {found.ratio:.2f} (asked for: {RATIOS[job.name]:g})"
     )
     loading = f"{loaded.peak / 1e6:,.0f} MB, {loaded.peak / own:.2f} x the weights (at most {LOADING}); {loaded.seconds:.1f} s"
     limit = (SCORING * own + found.batch) / 1e6
@@ -443,7 +318,7 @@ def machine_of(options: argparse.Namespace) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", nargs="+", choices=list(CASES), default=list(CASES), metavar="NAME")
+    parser.add_argument("--case", nargs="+", choices=list(RATIOS), default=list(RATIOS), metavar="NAME")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--images", type=int, default=16, help="each stands in two rows")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")

@@ -274,12 +274,12 @@ def test_a_score_that_is_not_finite_stores_nothing_and_names_the_pair(painted, b
     class Broken(PlainReward):
         def score(self, images, prompts):
             values = super().score(images, prompts)
-            values[[prompt.startswith("a dog, blurred") for prompt in prompts].index(True)] = bad
+            values[[prompt.startswith("a dog, blurred") for prompt in prompts]] = bad
             return values
 
     failures = score(painted, Broken(), batch_size=10)
-    assert failures == ["5 of 5 pairs not scored: m gave a score that is not finite for pair dog of g"]
-    assert store.parts(painted, "scores") == []
+    assert failures == ["pair dog of g: gave a score that is not finite"]
+    assert {key[0] for key in rows(painted, "scores")} == set(PAIRS) - {"dog"}
 
 
 @pytest.mark.parametrize("shape", [(19,), (21,), (5, 4), (20, 1)])
@@ -288,8 +288,11 @@ def test_scores_of_a_wrong_shape_store_nothing(painted, shape):
         def score(self, images, prompts):
             return np.zeros(shape)
 
-    (failure,) = score(painted, Broken(), batch_size=10)
-    assert failure == f"5 of 5 pairs not scored: m gave scores of shape {shape} for 20 questions"
+    failures = score(painted, Broken(), batch_size=10)
+    assert [failure.partition(": ")[2] for failure in failures] == [f"gave scores of shape {shape} for 4 questions"] * 2
+    # After two in a row the other pairs are not tried.
+    assert failures[1].partition(": ")[0].count("pair ") == 3
+    assert "and 1 more" in failures[1]
     assert store.parts(painted, "scores") == []
 
 
@@ -300,7 +303,7 @@ def test_a_second_run_scores_only_what_failed(painted):
                 raise ModelError("afraid of dogs")
             return super().score(images, prompts)
 
-    assert score(painted, Fragile(), batch_size=1) == ["1 of 1 pairs not scored: afraid of dogs"]
+    assert score(painted, Fragile(), batch_size=1) == ["pair dog of g: afraid of dogs"]
     work = scoring(painted, {"m": PlainReward()})
     assert ([pair.pair_id for pair, _ in work.items], work.rows) == (["dog"], 4)
     assert score(painted, PlainReward()) == []

@@ -113,12 +113,11 @@ class PreparingRewardModel(RewardModel, Protocol):
         prompts: Sequence[str],
         image_rows: Sequence[int] | NDArray[np.int64],
         prompt_rows: Sequence[int] | NDArray[np.int64],
-        shared: dict[str, Any] | None = None,
+        shared: dict[Any, Any] | None = None,
     ) -> NDArray[np.float64]:
         """Shape (N,): `prepared[image_rows[i]]` under `prompts[prompt_rows[i]]`, every image encoded once.
 
-        Reward models that get the same `prepared` images also get the same `shared`, in which they keep what serves
-        the others.
+        Reward models that score the same images get the same `shared`, in which they keep what serves the others.
         """
         ...
 

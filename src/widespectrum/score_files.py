@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from PIL.Image import Image
 
 from .engine import Failure, local
+from .engine.local import salvage
 from .errors import InputError, ModelError, RunFolderError
 from .images import decode
 from .prompts.tables import read_table
@@ -233,25 +235,24 @@ def _score_batch(
     rows: list[ScoredRow] = []
     opened = [ready for ready in batch if not ready.unreadable]
     failures = [Failure(f"{ready.numbers()}: {ready.unreadable}", "input") for ready in batch if ready.unreadable]
-    shared: dict[str, Any] = {}
+    shared: dict[Any, Any] = {}
     for label in dict.fromkeys(label for ready in opened for label in ready.rows):
         asking = [ready for ready in opened if label in ready.rows]
         fit = [ready for ready in asking if not isinstance(ready.inputs[label], str)]
         unfit = [ready for ready in asking if isinstance(ready.inputs[label], str)]
         failures += [Failure(f"{ready.numbers(label)}: {ready.inputs[label]}", "input", label) for ready in unfit]
-        # What was made of other images must not serve these.
-        common = shared if len(fit) == len(opened) else {}
-        try:
-            rows += _score(models[label], label, fit, common, specs[label]) if fit else []
-        except ModelError as error:
-            numbers = "; ".join(ready.numbers(label) for ready in fit)
+        made, failed = salvage(partial(_score, models[label], label, shared, specs[label]), fit)
+        rows += [row for _, found in made for row in found]
+        for which, error in failed:
+            numbers = "; ".join(ready.numbers(label) for ready in which)
             failures.append(Failure(f"{numbers}: {error}", "model", label))
     return rows, failures
 
 
 def _score(
-    model: RewardModel, label: str, batch: Sequence[_Ready], shared: dict[str, Any], spec: str
-) -> list[ScoredRow]:
+    model: RewardModel, label: str, shared: dict[Any, Any], spec: str, batch: Sequence[_Ready]
+) -> list[list[ScoredRow]]:
+    """The rows of each image."""
     asked = [each for ready in batch for each in ready.rows[label]]
     image_rows = np.repeat(np.arange(len(batch)), [len(ready.rows[label]) for ready in batch])
     prompts = [each.prompt for each in asked]
@@ -259,22 +260,24 @@ def _score(
     values = score_images(model, inputs, prompts, (image_rows, np.arange(len(asked))), shared)
     if values.shape != (len(asked),) or not np.isfinite(values).all():
         raise ModelError(f"gave scores that are not {len(asked)} finite numbers")
-    rows = []
-    for each, value in zip(asked, values, strict=True):
-        truncated = special = None
-        if isinstance(model, PreparingRewardModel):
-            special = model.has_special([each.prompt])[0]
-            truncated = model.window is not None and model.count_tokens([each.prompt])[0] > model.window
-        rows.append(
-            ScoredRow(
-                row=each.row,
-                image=each.image,
-                prompt=each.prompt,
-                reward_model=label,
-                score=float(value),
-                truncated=truncated,
-                special=special,
-                spec=spec,
-            )
-        )
-    return rows
+    found: list[list[ScoredRow]] = [[] for _ in batch]
+    for image, each, value in zip(image_rows, asked, values, strict=True):
+        found[image].append(_row(model, label, spec, each, float(value)))
+    return found
+
+
+def _row(model: RewardModel, label: str, spec: str, asked: _Asked, score: float) -> ScoredRow:
+    truncated = special = None
+    if isinstance(model, PreparingRewardModel):
+        special = model.has_special([asked.prompt])[0]
+        truncated = model.window is not None and model.count_tokens([asked.prompt])[0] > model.window
+    return ScoredRow(
+        row=asked.row,
+        image=asked.image,
+        prompt=asked.prompt,
+        reward_model=label,
+        score=score,
+        truncated=truncated,
+        special=special,
+        spec=spec,
+    )

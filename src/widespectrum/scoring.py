@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ from PIL.Image import Image
 
 from . import store
 from .engine import Failure
+from .engine.local import salvage
 from .errors import InputError, ModelError, RunFolderError
 from .images import ImageReader, decode
 from .pipeline import ROLES, Pair, Work, image_pairs
@@ -86,7 +87,7 @@ def scoring(run: Path, models: Mapping[str, RewardModel]) -> Work:
         return _Ready(pair, {label: _inputs(models[label], images) for label in labels})
 
     def make(batch: Sequence[_Ready]) -> list[Failure]:
-        shared: dict[str, Any] = {}
+        shared: dict[Any, Any] = {}
         rows: list[Score] = []
         failures = [Failure(f"{_name(each.pair)}: {each.unreadable}", "input") for each in batch if each.unreadable]
         opened = [ready for ready in batch if not ready.unreadable]
@@ -95,15 +96,10 @@ def scoring(run: Path, models: Mapping[str, RewardModel]) -> Work:
             fit = [ready for ready in asked if not isinstance(ready.inputs[label], str)]
             unfit = [ready for ready in asked if isinstance(ready.inputs[label], str)]
             failures += [Failure(f"{_name(ready.pair)}: {ready.inputs[label]}", "input", label) for ready in unfit]
-            # What was made of other images must not serve these.
-            common = shared if len(fit) == len(opened) else {}
-            try:
-                values = _score_pairs(models[label], label, fit, common) if fit else np.empty((0, 2, 2))
-            except ModelError as error:
-                failures.append(Failure(f"{len(fit)} of {len(asked)} pairs not scored: {error}", "model", label))
-                continue
-            for ready, scores in zip(fit, values, strict=True):
-                rows += _records(label, ready.pair, scores, readings[label])
+            made, failed = salvage(partial(_score_pairs, models[label], label, shared), fit)
+            for ready, values in made:
+                rows += _records(label, ready.pair, values, readings[label])
+            failures += [Failure(f"{_names(which)}: {error}", "model", label) for which, error in failed]
         store.append(run, "scores", rows)
         return failures
 
@@ -113,6 +109,12 @@ def scoring(run: Path, models: Mapping[str, RewardModel]) -> Work:
 
 def _name(pair: Pair) -> str:
     return f"pair {pair.pair_id} of {pair.generator}"
+
+
+def _names(batch: Sequence[_Ready]) -> str:
+    """The first pairs of a batch, and how many more there are."""
+    more = f" and {len(batch) - 3} more" if len(batch) > 3 else ""
+    return ", ".join(_name(ready.pair) for ready in batch[:3]) + more
 
 
 def _open(reader: ImageReader, pair: Pair) -> tuple[Image, Image] | str:
@@ -140,9 +142,9 @@ def _inputs(model: RewardModel, images: tuple[Image, Image]) -> tuple[Any, Any] 
 
 
 def _score_pairs(
-    model: RewardModel, label: str, batch: Sequence[_Ready], shared: dict[str, Any]
-) -> NDArray[np.float64]:
-    """Shape (N, 2, 2): pair, image role, prompt role."""
+    model: RewardModel, label: str, shared: dict[Any, Any], batch: Sequence[_Ready]
+) -> list[NDArray[np.float64]]:
+    """Of each pair shape (2, 2): image role, prompt role."""
     count = len(batch)
     inputs = [each for ready in batch for each in ready.inputs[label]]
     texts = [ready.pair.prompts[role].text for ready in batch for role in ROLES]
@@ -150,11 +152,10 @@ def _score_pairs(
     prompt_rows = np.tile(np.arange(2 * count).reshape(count, 1, 2), (1, 2, 1)).ravel()
     values = score_images(model, inputs, texts, (image_rows, prompt_rows), shared)
     if values.shape != (4 * count,):
-        raise ModelError(f"{label} gave scores of shape {values.shape} for {4 * count} questions")
+        raise ModelError(f"gave scores of shape {values.shape} for {4 * count} questions")
     if not np.isfinite(values).all():
-        bad = batch[int(np.flatnonzero(~np.isfinite(values))[0]) // 4].pair
-        raise ModelError(f"{label} gave a score that is not finite for {_name(bad)}")
-    return np.asarray(values, dtype=np.float64).reshape(count, 2, 2)
+        raise ModelError("gave a score that is not finite")
+    return list(np.asarray(values, dtype=np.float64).reshape(count, 2, 2))
 
 
 def score_images(
@@ -162,7 +163,7 @@ def score_images(
     inputs: Sequence[Any],
     prompts: Sequence[str],
     rows: tuple[NDArray[np.int64], NDArray[np.int64]],
-    shared: dict[str, Any],
+    shared: dict[Any, Any],
 ) -> NDArray[np.float64]:
     """Shape (N,): `inputs[rows[0][i]]` under `prompts[rows[1][i]]`; each image and each prompt is encoded once.
 

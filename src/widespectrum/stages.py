@@ -17,7 +17,7 @@ from .engine import Failure, local
 from .errors import InputError
 from .generators import load_generator
 from .judges import load_judge
-from .pipeline import Work
+from .pipeline import Pair, Work
 from .prompts import PromptSet, load_prompt_set, open_photograph, read_prompts
 from .protocols import Generator, Judge, RewardModel
 from .rewards import load_reward_model
@@ -204,10 +204,20 @@ def generate(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet
     return _work_off("generate", works, config.batch_size, say)
 
 
+def _calls(model: RewardModel, pairs: Sequence[Pair]) -> int:
+    """The requests to an API that scoring these pairs takes, at most."""
+    requests = getattr(model, "requests", None)
+    return requests(2 * len(pairs), 4 * len(pairs)) if requests else 0
+
+
 def score(run: Path, config: RunConfig, models: Models, say: Say) -> list[Failure]:
     """Score the pairs with every reward model; what failed."""
     work = scoring(run, models.reward_models)
-    say(f"score: {work.rows:,} scores of {len(work.items):,} image pairs, 0 API calls")
+    calls = sum(
+        _calls(model, [pair for pair, labels in work.items if label in labels])
+        for label, model in models.reward_models.items()
+    )
+    say(f"score: {work.rows:,} scores of {len(work.items):,} image pairs, {calls:,} API calls")
     return _work_off("score", [work], config.batch_size, say)
 
 

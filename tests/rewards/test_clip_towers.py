@@ -103,6 +103,16 @@ def test_an_archive_in_half_precision_is_read_in_float32(tmp_path):
     assert torch.equal(made.model.vision_model.embeddings.patch_embedding.weight, weight)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_quick_gelu_in_place_gives_the_bits_of_transformers(file, dtype):
+    from transformers.activations import ACT2FN
+
+    hidden = 5 * torch.randn(3, 70, 130, generator=torch.Generator().manual_seed(6)).to(dtype)
+    expected = ACT2FN["quick_gelu"](hidden)
+    for layers in (made.encoder.layers for made in (towers(file).model.vision_model, towers(file).model.text_model)):
+        assert torch.equal(layers[0].mlp.activation_fn(hidden.clone()), expected)
+
+
 def spoiled(**changes):
     """The tensors, without those that are changed to None."""
     tensors = {**state(**SMALL), **{name.replace("__", "."): each for name, each in changes.items()}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from tqdm import tqdm
 
@@ -12,7 +12,12 @@ from widespectrum.errors import ModelError
 
 from .ahead import prepared_ahead
 
-__all__ = ["Failure", "run"]
+__all__ = ["Failure", "run", "salvage"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_IN_A_ROW = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,36 @@ def run(
                 failures.append(Failure(f"{len(batch)} of {len(items)} not made: {error}", "model"))
             progress.update(len(batch))
     return failures
+
+
+def salvage(
+    work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]
+) -> tuple[list[tuple[T, R]], list[tuple[list[T], ModelError]]]:
+    """What `work` makes of the items, one result each, and the items that it cannot do, with the reason.
+
+    Where it raises ModelError it is asked for one item at a time; after two failures in a row the rest is given up,
+    as the fault is not theirs.
+    """
+    if not items:
+        return [], []
+    try:
+        return list(zip(items, work(items), strict=True)), []
+    except ModelError as error:
+        if len(items) == 1:
+            return [], [([items[0]], error)]
+    made: list[tuple[T, R]] = []
+    failed: list[tuple[list[T], ModelError]] = []
+    in_a_row = 0
+    for number, item in enumerate(items):
+        try:
+            made.append((item, work([item])[0]))
+            in_a_row = 0
+        except ModelError as error:
+            in_a_row += 1
+            failed.append(([item] if in_a_row < _IN_A_ROW else list(items[number:]), error))
+        if in_a_row == _IN_A_ROW:
+            break
+    return made, failed
 
 
 def _batches(items: Sequence[Any], size: int, prepare: Callable[[Any], Any] | None) -> Iterator[Sequence[Any]]:

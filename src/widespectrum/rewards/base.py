@@ -187,12 +187,12 @@ class NeuralReward(ABC):
         prompts: Sequence[str],
         image_rows: Rows,
         prompt_rows: Rows,
-        shared: dict[str, Any] | None = None,
+        shared: dict[Any, Any] | None = None,
     ) -> NDArray[np.float64]:
         """Shape (N,): `prepared[image_rows[i]]` under `prompts[prompt_rows[i]]`.
 
         Every image is encoded once, equal ones together. `shared` is a dictionary that several reward models fill and
-        read while they score the same `prepared` images: see `image_key`.
+        read while they score the same images: see `image_key`.
         """
         import torch
 
@@ -224,13 +224,16 @@ def _distinct(prepared: Sequence[Prepared]) -> tuple[list[int], list[int]]:
     first: dict[bytes, int] = {}
     numbers: list[int] = []
     place = []
-    for number, pixels in enumerate(prepared):
-        key = hashlib.blake2b(pixels.tobytes(), digest_size=16).digest() + repr(pixels.shape).encode()
+    for number, key in enumerate(map(_digest, prepared)):
         if key not in first:
             first[key] = len(numbers)
             numbers.append(number)
         place.append(first[key])
     return numbers, place
+
+
+def _digest(pixels: Prepared) -> bytes:
+    return hashlib.blake2b(pixels.tobytes(), digest_size=16).digest() + repr(pixels.shape).encode()
 
 
 class TwoTowerReward(NeuralReward):
@@ -278,14 +281,18 @@ class TwoTowerReward(NeuralReward):
         values: Features = self.scale * np.einsum("nd,nd->n", image_features, text_features)
         return values
 
-    def _image_features(self, prepared: Sequence[Prepared]) -> Features:
-        originals, place = _distinct(prepared)
-        made = []
+    def _image_features(self, prepared: Sequence[Prepared], shared: dict[Any, Any] | None = None) -> Features:
+        """Shape (N, D); what `shared` holds is not computed again."""
+        known = shared if shared is not None and self.image_key else {}
+        keys = [(self.image_key, _digest(pixels)) for pixels in prepared]
+        missing = {key: pixels for key, pixels in zip(keys, prepared, strict=True) if key not in known}
+        items = list(missing.items())
         with _computing(self.name):
-            for start in range(0, len(originals), self.batch_size):
-                part = [prepared[number] for number in originals[start : start + self.batch_size]]
-                made.append(_array(self._encode(self._pixels(part))))
-        return np.concatenate(made)[place]
+            for start in range(0, len(items), self.batch_size):
+                part = items[start : start + self.batch_size]
+                rows = _array(self._encode(self._pixels([pixels for _, pixels in part])))
+                known |= {key: row for (key, _), row in zip(part, rows, strict=True)}
+        return np.stack([known[key] for key in keys])
 
     def score_prepared(
         self,
@@ -293,14 +300,10 @@ class TwoTowerReward(NeuralReward):
         prompts: Sequence[str],
         image_rows: Rows,
         prompt_rows: Rows,
-        shared: dict[str, Any] | None = None,
+        shared: dict[Any, Any] | None = None,
     ) -> NDArray[np.float64]:
         """As `NeuralReward.score_prepared`."""
-        features = shared.get(self.image_key) if shared is not None and self.image_key else None
-        if features is None:
-            features = self._image_features(prepared)
-            if shared is not None and self.image_key:
-                shared[self.image_key] = features
+        features = self._image_features(prepared, shared)
         texts = self.encode_texts(prompts)
         values = self.combine(features[np.asarray(image_rows)], texts[np.asarray(prompt_rows)])
         return self._finite(values, prompt_rows, prompts)

@@ -136,7 +136,7 @@ class HPSv3Reward(NeuralReward):
         """Keys and values of what comes before the prompt."""
         import torch
 
-        image = self.network.image_tokens(torch.from_numpy(pixels).to(self.device, self.torch_dtype))
+        image = self.network.image_tokens(torch.tensor(pixels, dtype=self.torch_dtype, device=self.device))
         return self.network.read(self._conversation.before, image, self._conversation.after)
 
 

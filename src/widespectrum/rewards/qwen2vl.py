@@ -135,17 +135,22 @@ def build_reader(weights: Weights, *, tokens: int, config: Path | None, dtype: A
     names: dict[str, str | Take] = {name: stems[int(name[0])] + name[2:] for name in towers.state_dict()}
     patches = tuple(towers[0].patch_embed.weight.shape)
     names["0.patch_embed.weight"] = Take(stems[0] + _VISION_SHAPES[0], reshape=patches)
+    _check_rest(weights, names)
+    fill(towers, weights, names, dtype=dtype, device=device)
+    head = empty(lambda: _head(weights, settings["hidden_size"]))
+    fill(head, weights, _HEAD, dtype=torch.float32, device=device)
+    vision, text = towers
+    return QwenReader(vision, text, head)
+
+
+def _check_rest(weights: Weights, names: Mapping[str, str | Take]) -> None:
+    """InputError where tensors are left over: the first of a layer may be missing, and so the layer not be counted."""
     used = {take.source if isinstance(take, Take) else take for take in names.values()}
     if rest := weights.shapes.keys() - used - {*_HEAD.values(), _UNUSED}:
         raise InputError(
             f"{weights.where} holds {len(rest)} tensors that HPSv3 has no place for, first {min(rest)}: a layer before "
             "them is missing, or it is another model's"
         )
-    fill(towers, weights, names, dtype=dtype, device=device)
-    head = empty(lambda: _head(weights, settings["hidden_size"]))
-    fill(head, weights, _HEAD, dtype=torch.float32, device=device)
-    vision, text = towers
-    return QwenReader(vision, text, head)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -107,6 +107,10 @@ class VisionReward:
         values = [self._form.reward(self._known[row[0]], each) for row, each in zip(rows, alignments, strict=True)]
         return np.array(values, dtype=np.float64)
 
+    def requests(self, images: int, rows: int) -> int:
+        """How many requests `images` images under `rows` prompts take, at most."""
+        return images * len(self._form.questions) + (rows if self._alignment == "yes-no" else 0)
+
     def close(self) -> None:
         """Close the connections and the journal, which another process may then use; scoring opens them again."""
         if "_chat" in self.__dict__:
