@@ -30,12 +30,14 @@ LEGEND = """
 All networks are of full size with random weights, but for hpsv3 (see scoring_made.py). Every image stands in two rows.
 ours: seconds of load_reward_model(...).score on those rows, from PNG files of 768 and 1024 pixels on disk (in the page
   cache), the weights loaded before and no prompt known. forward: the same modules called on tensors that are ready,
-  every image and every prompt encoded once. Medians of {repeats} pairs in turns, after a call of each that is not
-  counted; ratio: the median of forward / ours within a pair. The scores of both are compared.
+  every image and every prompt encoded once; see scoring_forward.py:
     clip-l, hps, hpsv2.1, pickscore: image tower, text tower, cosine; laion-aesthetic: image tower and head
-    blip-l, imagereward: image tower once, then the text tower over all images for one prompt at its own length
-    mps: image tower, text tower (the condition belongs to loading), then the cross model once per prompt
+    blip-l, imagereward: image tower once, then the text tower over all images, one prompt after the other
+    mps: image tower, text tower (the condition belongs to loading), then the cross model over all images by prompt
     hpsv3: per image the image tower and all that stands before the prompt, then what follows for each prompt
+  ready: decoding and preparing the images alone, which is a part of ours. Medians of {repeats} runs in turns, after one
+  call of each that is not counted, and whose scores are compared. ratio: the median of forward / ours; cpu: the same of
+  processor time. Where others keep the cores busy the ratio is noise, and less so with --threads 1.
 load: seconds to read the weights, and the greatest memory meanwhile, above what the process holds once everything is
   imported, beside 1.3 x the weights in the dtype. peak: the same of the first call of score, beside 1.15 x the weights
   and one batch: its images, decoded and as the network reads them. MB of {memory}.
@@ -69,12 +71,14 @@ class Loaded(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """Scoring with one batch size: medians in seconds, and bytes: the peak above the base, and one batch."""
+    """Scoring with one batch size: medians in seconds, of ratios, and bytes: the peak above the base, and one batch."""
 
     batch_size: int
     ours: float
     forward: float
+    ready: float
     ratio: float
+    of_cpu: float
     peak: int
     batch: int
     scores: list[float]
@@ -86,8 +90,8 @@ RATIOS = {
 }
 """The least ratio of forward to ours."""
 
-NETWORKS = {"imagereward": "bert", "blip-l": "bert", "hpsv3": "qwen2_vl"}
-"""What is imported of transformers before the memory is looked at; for the others CLIP."""
+NETWORKS = {**dict.fromkeys(RATIOS, "clip"), "imagereward": "", "blip-l": "", "hpsv3": "qwen2_vl"}
+"""What is imported of transformers before the memory is looked at; BLIP's towers are none of its."""
 
 
 class Memory:
@@ -141,8 +145,8 @@ def measure(job: Job) -> tuple[Loaded, list[Scored]]:
     # Everything is imported before the memory is looked at.
     for name in ("torch", "transformers", "accelerate", "tokenizers", "safetensors.torch", "ftfy", "regex"):
         importlib.import_module(name)
-    module = NETWORKS.get(job.name, "clip")
-    importlib.import_module(f"transformers.models.{module}.modeling_{module}")
+    if module := NETWORKS[job.name]:
+        importlib.import_module(f"transformers.models.{module}.modeling_{module}")
     import torch
 
     from benchmarks.scoring_made import instructed
@@ -168,6 +172,7 @@ def scored(model: Any, batch_size: int, job: Job, memory: Memory) -> Scored:
     import torch
     from PIL import Image
 
+    from benchmarks.scoring_forward import FORWARDS, forget
     from benchmarks.scoring_made import PROMPTS
 
     model.batch_size = batch_size
@@ -181,23 +186,32 @@ def scored(model: Any, batch_size: int, job: Job, memory: Memory) -> Scored:
     scores = ours()
     peak = memory.peak()
     images = [Image.open(path) for path in job.images]
-    prepared = [model.prepare(image) for image in images]
+    prepared = get_ready(model, images)
     sizes = [image.width * image.height * 3 + each.nbytes for image, each in zip(images, prepared, strict=True)]
     del images
-    pairs = []
+    own, bare, ready = [], [], []
     with torch.inference_mode():
         forward = FORWARDS[model.name](model, prepared, list(PROMPTS))
         check(model, scores, forward().double().cpu().numpy().ravel())
         for _ in range(job.repeats):
-            pairs.append((seconds_of(ours), seconds_of(lambda: forward().cpu())))
+            own.append(timed(ours))
+            bare.append(timed(lambda: forward().cpu()))
+            ready.append(timed(lambda: get_ready(model, [Image.open(path) for path in job.images])))
     return Scored(
         batch_size,
-        *(median(times) for times in zip(*pairs, strict=True)),
-        median(bare / own for own, bare in pairs),
+        *(median(run[0] for run in runs) for runs in (own, bare, ready)),
+        *(median(less[k] / more[k] for less, more in zip(bare, own, strict=True)) for k in (0, 1)),
         peak,
         sum(sizes[:batch_size]),
         scores.tolist(),
     )
+
+
+def get_ready(model: Any, images: Sequence[Any]) -> list[Any]:
+    """The images as the network reads them, made in the threads in which `score` makes them."""
+    from widespectrum.engine.ahead import prepared_ahead
+
+    return next(iter(prepared_ahead(model.prepare, [images])))[1]
 
 
 def check(model: Any, scores: Any, expected: Any) -> None:
@@ -209,10 +223,11 @@ def check(model: Any, scores: Any, expected: Any) -> None:
         raise RuntimeError(f"{model.name}: the scores and the forward differ by {most:g}: the benchmark is out of date")
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds and processor seconds of this process."""
+    start, used = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - used
 
 
 def deviation(scores: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
@@ -224,8 +239,8 @@ def deviation(scores: Sequence[float], others: Sequence[float]) -> tuple[float, 
 
 
 HEADER = (
-    f"{'case':<15} {'dtype':<8} {'batch':>5} {'ours s':>8} {'forward s':>9} {'ratio':>6} {'limit':>6} {'images/s':>8} "
-    f"{'load s':>6} {'MB':>6} {'limit':>7} {'peak MB':>7} {'limit':>7}  deviation"
+    f"{'case':<15} {'dtype':<8} {'batch':>5} {'ours s':>8} {'forward s':>9} {'ready s':>7} {'ratio':>6} {'limit':>6} "
+    f"{'cpu':>6} {'images/s':>8} {'load s':>6} {'MB':>6} {'limit':>7} {'peak MB':>7} {'limit':>7}  deviation"
 )
 
 
@@ -235,7 +250,8 @@ def line(job: Job, loaded: Loaded, found: Scored, apart: tuple[float, float, flo
     compared = f"{apart[0]:.2g} mean {apart[1]:.2g} of {apart[2]:.2g}" if apart else ""
     return (
         f"{job.name:<15} {job.dtype:<8} {found.batch_size:>5} {found.ours:>8.3f} {found.forward:>9.3f} "
-        f"{found.ratio:>6.3f} {f'>={RATIOS[job.name]:g}':>6} {len(job.images) / found.ours:>8.2f} "
+        f"{found.ready:>7.3f} {found.ratio:>6.3f} {f'>={RATIOS[job.name]:g}':>6} {found.of_cpu:>6.3f} "
+        f"{len(job.images) / found.ours:>8.2f} "
         f"{loaded.seconds:>6.1f} {loaded.peak / 1e6:>6,.0f} {f'<={most[0]:,.0f}':>7} "
         f"{found.peak / 1e6:>7,.0f} {f'<={most[1]:,.0f}':>7}  {compared}"
     )
@@ -252,12 +268,12 @@ def figures(job: Job, loaded: Loaded, found: Scored, apart: tuple[float, float, 
         f"{found.ours:.3g} s for {len(job.images)} images x 2 prompts, {rate:.3g} images/s; the bare network takes "
         f"{found.forward:.3g} s, ratio {found.ratio:.2f} (asked for: {RATIOS[job.name]:g})"
     )
-    loading = f"{loaded.peak / 1e6:,.0f} MB, {loaded.peak / own:.2f} x the weights (at most {LOADING}); {loaded.seconds:.1f} s"
+    share = f"{loaded.peak / own:.2f} x the weights (at most {LOADING})"
     limit = (SCORING * own + found.batch) / 1e6
     made: Groups = {
         "speed": {where: speed},
         "memory": {
-            f"while loading, {job.dtype}": loading,
+            f"while loading, {job.dtype}": f"{loaded.peak / 1e6:,.0f} MB, {share}; {loaded.seconds:.1f} s",
             f"while scoring, {where}": f"{found.peak / 1e6:,.0f} MB (at most {limit:,.0f})",
         },
     }

@@ -33,6 +33,23 @@ def merged(word, ranks):
         parts[n : n + 2] = [parts[n] + parts[n + 1]]
 
 
+SPECIAL = [
+    *("endoftext", "im_start", "im_end", "object_ref_start", "object_ref_end", "box_start", "box_end"),
+    *("quad_start", "quad_end", "vision_start", "vision_end", "vision_pad", "-", "video_pad"),
+]
+"""In the order of their ids from 151643 on; in the place of the dash is the image, which a prompt cannot hold."""
+
+
+def prompt_ids(text, ranks):
+    """Text with special tokens in it."""
+    places = sorted((text.find(f"<|{name}|>"), name) for name in SPECIAL if f"<|{name}|>" in text)
+    if not places:
+        return text_ids(text, ranks)
+    start, name = places[0]
+    rest = text[start + len(name) + 4 :]
+    return [*text_ids(text[:start], ranks), 151643 + SPECIAL.index(name), *prompt_ids(rest, ranks)]
+
+
 def text_ids(text, ranks):
     words = regex.findall(WORDS, unicodedata.normalize("NFC", text))
     return [number for word in words for number in merged(word.encode(), ranks)]
@@ -46,7 +63,7 @@ def conversation_ids(instruction, prompt, image_tokens, ranks):
         *[VISION_START, *[IMAGE_PAD] * image_tokens, VISION_END, ask, REWARD, "\n\nEND\n"],
         *[IM_END, "\n", IM_START, "assistant\n"],
     ]
-    return [number for part in parts for number in ([part] if isinstance(part, int) else text_ids(part, ranks))]
+    return [number for part in parts for number in ([part] if isinstance(part, int) else prompt_ids(part, ranks))]
 
 
 RANKS = {token: rank for rank, token in enumerate(made.RANKS)}

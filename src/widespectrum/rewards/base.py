@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,28 @@ from widespectrum.types import ModelSpec, Parameter
 
 from .checkpoints import Checkpoint
 from .inputs import check_inputs
+from .tokenization import TextTokenizer
 
-__all__ = ["DTYPES", "NeuralReward", "Prepared", "TwoTowerReward"]
+__all__ = [
+    "DTYPES",
+    "NeuralReward",
+    "Prepared",
+    "Rows",
+    "TwoTowerReward",
+    "computing",
+    "distinct_images",
+    "usable_device",
+]
 
 DTYPES = ("float32", "bfloat16", "float16")
 
-Prepared = NDArray[Any]
+Prepared: TypeAlias = NDArray[Any]
 """One image as a network reads it, shape (3, height, width)."""
 
+Rows: TypeAlias = Sequence[int] | NDArray[np.int64]
+"""Numbers of images or prompts, one for each score."""
+
 _TEXTS_KEPT = 16384
-Rows = Sequence[int] | NDArray[np.int64]
 
 
 def usable_device(device: str) -> str:
@@ -52,7 +64,7 @@ def usable_device(device: str) -> str:
 
 
 @contextmanager
-def _computing(name: str) -> Iterator[None]:
+def computing(name: str) -> Iterator[None]:
     """No gradients; a lack of memory is a ModelError that says what helps."""
     import torch
 
@@ -120,11 +132,23 @@ class NeuralReward(ABC):
     def spec(self) -> ModelSpec:
         """What identifies the scores; hashes a local checkpoint, or asks the Hub for the revision, on first use."""
         pin = dict(self.checkpoint.pin)
-        if self.tokenizer_path is not None:
-            pin["tokenizer"] = Checkpoint("tokenizer", self.tokenizer_path).pin["sha256"][:16]
+        if self.text_tokenizer is not None:
+            pin["vocabulary"] = self.text_tokenizer.vocabulary
+        if self.settings is not None:
+            pin["settings"] = hashlib.sha256(self.settings.read_bytes()).hexdigest()[:16]
         revision = pin.pop("revision", None)
         params = {"dtype": self.dtype, **self.params, **pin}
         return ModelSpec(adapter=self.family, name=self.name, revision=revision, params=params)
+
+    @property
+    def text_tokenizer(self) -> TextTokenizer | None:
+        """What reads the prompts; None where they are not read, or in a way that belongs to the checkpoint."""
+        return None
+
+    @property
+    def settings(self) -> Path | None:
+        """The file beside the weights that says more of the network than they do, where one was found."""
+        return None
 
     @cached_property
     def network(self) -> Any:
@@ -139,13 +163,13 @@ class NeuralReward(ABC):
     def prepare(self, image: Image) -> Prepared:
         """The image as the network reads it; runs in threads. InputError where it cannot be scored."""
 
-    @abstractmethod
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
-        """Tokens of every prompt, start and end included, before anything is cut off."""
+        """Tokens of every prompt, start and end included, before anything is cut off; 0 where none is read."""
+        return [0] * len(prompts) if self.text_tokenizer is None else self.text_tokenizer.count(prompts)
 
-    @abstractmethod
     def has_special(self, prompts: Sequence[str]) -> list[bool]:
         """Whether a prompt holds text that stands for a special token of the tokenizer."""
+        return [False] * len(prompts) if self.text_tokenizer is None else self.text_tokenizer.has_special(prompts)
 
     def _encode(self, pixels: Any) -> Any:
         """What is computed of images alone: a tensor with one row for each of `pixels` (B, 3, height, width)."""
@@ -196,9 +220,9 @@ class NeuralReward(ABC):
         """
         import torch
 
-        originals, place = _distinct(prepared)
+        originals, place = distinct_images(prepared)
         values = torch.empty(len(image_rows), dtype=torch.float64)
-        with _computing(self.name):
+        with computing(self.name):
             for start in range(0, len(originals), self.batch_size):
                 part = originals[start : start + self.batch_size]
                 features = self._encode(self._pixels([prepared[number] for number in part]))
@@ -219,7 +243,7 @@ class NeuralReward(ABC):
         return values
 
 
-def _distinct(prepared: Sequence[Prepared]) -> tuple[list[int], list[int]]:
+def distinct_images(prepared: Sequence[Prepared]) -> tuple[list[int], list[int]]:
     """(numbers of the images that differ, for each image its place among them)."""
     first: dict[bytes, int] = {}
     numbers: list[int] = []
@@ -267,7 +291,7 @@ class TwoTowerReward(NeuralReward):
         distinct = dict.fromkeys(prompts)
         missing = [prompt for prompt in distinct if prompt not in self._texts]
         found = {prompt: self._texts.pop(prompt) for prompt in distinct if prompt in self._texts}
-        with _computing(self.name):
+        with computing(self.name):
             for start in range(0, len(missing), self.batch_size):
                 part = missing[start : start + self.batch_size]
                 found |= dict(zip(part, _array(self._encode_texts(part)), strict=True))
@@ -287,7 +311,7 @@ class TwoTowerReward(NeuralReward):
         keys = [(self.image_key, _digest(pixels)) for pixels in prepared]
         missing = {key: pixels for key, pixels in zip(keys, prepared, strict=True) if key not in known}
         items = list(missing.items())
-        with _computing(self.name):
+        with computing(self.name):
             for start in range(0, len(items), self.batch_size):
                 part = items[start : start + self.batch_size]
                 rows = _array(self._encode(self._pixels([pixels for _, pixels in part])))

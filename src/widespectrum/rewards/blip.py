@@ -5,7 +5,6 @@ Li et al. 2022, arXiv 2201.12086. The large model, fine-tuned for retrieval on C
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ from .base import NeuralReward, Prepared
 from .blip_towers import WINDOW, BlipTokens, Layout, Towers, build_towers, read_layout
 from .checkpoints import Checkpoint, HubFiles, Weights, empty, fill
 from .preprocessing import squash
-from .tokenization import load_bert
+from .tokenization import TextTokenizer, load_bert
 
 __all__ = ["BlipReward"]
 
@@ -85,14 +84,23 @@ class BlipReward(NeuralReward):
         return self.checkpoint.open()
 
     @cached_property
-    def _layout(self) -> Layout:
+    def settings(self) -> Path | None:
+        """`config.json` beside the weights in transformers' form, `med_config.json` beside BLIP's own."""
         of_hub = any(name.startswith("vision_model.") for name in self._weights.shapes)
-        config = self.checkpoint.file("config.json" if of_hub else "med_config.json")
-        return read_layout(self._weights, config=config, sizes=_SIZES)
+        return self.checkpoint.file("config.json" if of_hub else "med_config.json")
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return read_layout(self._weights, config=self.settings, sizes=_SIZES)
+
+    @cached_property
+    def text_tokenizer(self) -> TextTokenizer:
+        """BERT's, with the vocabulary beside the weights where none was given."""
+        return load_bert(self.tokenizer_path or self.checkpoint.file("vocab.txt", "tokenizer.json"))
 
     @cached_property
     def _tokens(self) -> BlipTokens:
-        return BlipTokens(load_bert(self.tokenizer_path or self.checkpoint.file("vocab.txt", "tokenizer.json")))
+        return BlipTokens(self.text_tokenizer)
 
     def _load(self) -> _Network:
         import torch
@@ -113,14 +121,6 @@ class BlipReward(NeuralReward):
     def prepare(self, image: Image) -> Prepared:
         """RGB, then squashed to the square that the model reads."""
         return squash(image, self._layout.image_size)
-
-    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
-        """BERT tokens of every prompt, [CLS] and [SEP] included."""
-        return self._tokens.tokenizer.count(prompts)
-
-    def has_special(self, prompts: Sequence[str]) -> list[bool]:
-        """Whether a prompt holds [SEP], [ENC] or another of the special tokens."""
-        return self._tokens.tokenizer.has_special(prompts)
 
     def _encode(self, pixels: Any) -> Any:
         states = self.network.towers.images(pixels)

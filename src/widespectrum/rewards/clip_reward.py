@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -60,14 +59,6 @@ class ClipReward(TwoTowerReward):
     def text_tokenizer(self) -> TextTokenizer:
         """The official tokenizer, with the vocabulary of the checkpoint's folder where none was given."""
         return load_clip_bpe(self.tokenizer_path or vocabulary(self.checkpoint), self.style)
-
-    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
-        """Tokens of every prompt, start and end included, before anything is cut off."""
-        return self.text_tokenizer.count(prompts)
-
-    def has_special(self, prompts: Sequence[str]) -> list[bool]:
-        """Whether a prompt holds text that the tokenizer reads as the start or the end."""
-        return self.text_tokenizer.has_special(prompts)
 
     def _load(self) -> Towers:
         return load_towers(self.container, dtype=self.torch_dtype, device=self.device, activation=self.activation)

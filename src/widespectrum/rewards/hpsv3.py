@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from widespectrum.errors import InputError
 
-from .base import NeuralReward, Prepared, Rows, _computing, _distinct
+from .base import NeuralReward, Prepared, Rows, computing, distinct_images
 from .checkpoints import Checkpoint, HubFiles
 from .instruction import Conversation, read_instruction
 from .preprocessing import normalized, qwen_resize
@@ -32,8 +32,8 @@ class HPSv3Reward(NeuralReward):
     `checkpoint` is HPSv3.safetensors or a folder with it. `base` is the folder of the base model with its `config.json`
     and tokenizer; by default what lies beside the checkpoint or in `tokenizer`, and else Qwen2-VL-7B. The instruction
     is read from the installed package hpsv3, which is not imported, or from `instruction_file`: a file of that package,
-    or a text file. Image and instruction are read once for all prompts of an image. Text in a prompt that looks like a
-    special token is read as text, and cannot move the place at which the reward is read.
+    or a text file. Image and instruction are read once for all prompts of an image. `<|Reward|>` and `<|image_pad|>` in
+    a prompt are text, so that no prompt moves the place at which the reward is read.
 
     Source: Ma et al., "HPSv3: Towards Wide-Spectrum Human Preference Score", 2025, and github.com/MizzenAI/HPSv3.
     """
@@ -71,9 +71,13 @@ class HPSv3Reward(NeuralReward):
         # What may be missing is asked for before the weights, which take long.
         conversation = self._conversation
         tokens = conversation.tail("")[-1] + 1
-        config = find_config(self._folders) if self._base is None else self._base / "config.json"
         weights = self.checkpoint.open()
-        return build_reader(weights, tokens=tokens, config=config, dtype=self.torch_dtype, device=self.device)
+        return build_reader(weights, tokens=tokens, config=self.settings, dtype=self.torch_dtype, device=self.device)
+
+    @cached_property
+    def settings(self) -> Path | None:
+        """The base model's `config.json`."""
+        return find_config(self._folders) if self._base is None else self._base / "config.json"
 
     @cached_property
     def _folders(self) -> list[Path]:
@@ -83,7 +87,8 @@ class HPSv3Reward(NeuralReward):
         return [place for place in places if place is not None and place.is_dir()]
 
     @cached_property
-    def _tokenizer(self) -> TextTokenizer:
+    def text_tokenizer(self) -> TextTokenizer:
+        """Qwen2's, with the vocabulary of the base model where none was given."""
         if self.tokenizer_path is not None:
             return load_qwen(self.tokenizer_path)
         found = (folder for folder in self._folders if any(any(folder.glob(name)) for name in _VOCABULARIES))
@@ -91,19 +96,11 @@ class HPSv3Reward(NeuralReward):
 
     @cached_property
     def _conversation(self) -> Conversation:
-        return Conversation.of(self._instruction or read_instruction(), self._tokenizer)
+        return Conversation.of(self._instruction or read_instruction(), self.text_tokenizer)
 
     def prepare(self, image: Image) -> Prepared:
         """RGB, sides to multiples of 28 with about 448 x 448 pixels (bicubic), CLIP's mean and deviation."""
         return normalized(qwen_resize(image))
-
-    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
-        """Tokens of every prompt; nothing is cut off."""
-        return self._tokenizer.count(prompts)
-
-    def has_special(self, prompts: Sequence[str]) -> list[bool]:
-        """Whether a prompt holds text that the official code reads as a special token, such as `<|Reward|>`."""
-        return self._tokenizer.has_special(prompts)
 
     def score_prepared(
         self,
@@ -116,12 +113,12 @@ class HPSv3Reward(NeuralReward):
         """As `NeuralReward.score_prepared`: image by image, and prompt by prompt, so that nothing depends on others."""
         import torch
 
-        originals, place = _distinct(prepared)
+        originals, place = distinct_images(prepared)
         rows_of: dict[int, dict[str, list[int]]] = {}
         for row, (image, prompt) in enumerate(zip(image_rows, prompt_rows, strict=True)):
             rows_of.setdefault(originals[place[image]], {}).setdefault(prompts[prompt], []).append(row)
         values = np.empty(len(image_rows), dtype=np.float64)
-        with _computing(self.name):
+        with computing(self.name):
             reader, conversation = self.network, self._conversation
             tails = {prompt: conversation.tail(prompt) for rows in rows_of.values() for prompt in rows}
             for number, rows in rows_of.items():

@@ -6,7 +6,6 @@ which is standardized with the mean and deviation of the training scores. Xu et 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,7 @@ from .base import NeuralReward, Prepared
 from .blip_towers import WINDOW, BlipTokens, Layout, Towers, build_towers, read_layout
 from .checkpoints import Checkpoint, HubFiles, Weights
 from .preprocessing import clip_crop
-from .tokenization import load_bert
+from .tokenization import TextTokenizer, load_bert
 
 __all__ = ["ImageReward"]
 
@@ -74,13 +73,22 @@ class ImageReward(NeuralReward):
         return self.checkpoint.open()
 
     @cached_property
+    def settings(self) -> Path | None:
+        """`med_config.json` beside the weights."""
+        return self.checkpoint.file("med_config.json")
+
+    @cached_property
     def _layout(self) -> Layout:
-        config = self.checkpoint.file("med_config.json")
-        return read_layout(self._weights, prefix="blip.", config=config)
+        return read_layout(self._weights, prefix="blip.", config=self.settings)
+
+    @cached_property
+    def text_tokenizer(self) -> TextTokenizer:
+        """BERT's, with the vocabulary beside the weights where none was given."""
+        return load_bert(self.tokenizer_path or self.checkpoint.file("vocab.txt"))
 
     @cached_property
     def _tokens(self) -> BlipTokens:
-        return BlipTokens(load_bert(self.tokenizer_path or self.checkpoint.file("vocab.txt")))
+        return BlipTokens(self.text_tokenizer)
 
     def _load(self) -> _Network:
         weight, bias = self._head()
@@ -107,14 +115,6 @@ class ImageReward(NeuralReward):
     def prepare(self, image: Image) -> Prepared:
         """Shortest side resized and center cropped in the image's own mode, then RGB, as openai/CLIP does."""
         return clip_crop(image, self._layout.image_size, rgb_first=False)
-
-    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
-        """BERT tokens of every prompt, [CLS] and [SEP] included."""
-        return self._tokens.tokenizer.count(prompts)
-
-    def has_special(self, prompts: Sequence[str]) -> list[bool]:
-        """Whether a prompt holds [SEP], [ENC] or another of the special tokens."""
-        return self._tokens.tokenizer.has_special(prompts)
 
     def _encode(self, pixels: Any) -> Any:
         return self.network.towers.images(pixels)

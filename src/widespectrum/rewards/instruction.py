@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,11 @@ _LARGEST_FILE = 1 << 20
 
 _FIRST_SPECIAL = 151643
 """The id of the first of `QWEN_SPECIAL`; the others follow."""
+
+_AS_TEXT = ("<|Reward|>", "<|image_pad|>")
+"""Strings that are text in a prompt: as tokens they would move the place that is read, or stand for an image."""
+
+_SPECIAL = re.compile("(" + "|".join(re.escape(name) for name in QWEN_SPECIAL if name not in _AS_TEXT) + ")")
 
 _OPENING = "system\nYou are a helpful assistant."
 _QUESTION = "\nPlease provide the overall ratings of this image: "
@@ -112,18 +118,26 @@ class Conversation:
         return cls(before, [image_end, *fixed], instruction, tokenizer)
 
     def tail(self, prompt: str) -> list[int]:
-        """The ids from the prompt to `<|Reward|>`; what in the prompt looks like a special token is text.
+        """The ids from the prompt to `<|Reward|>`.
 
-        The text is tokenized as a whole, so that tokens across the edges of the prompt are the official ones.
+        The text is tokenized as a whole, so that tokens across the edges of the prompt are the official ones. Special
+        tokens in the prompt are read as in the official code, but for those of `_AS_TEXT`.
         """
         head, _, foot = self._instruction.partition(_SLOT)
-        ids = self._tokenizer.ids(head + prompt + foot + _QUESTION)
+        ids = self._ids(head + prompt + foot + _QUESTION)
         shared = len(self.after) - 1
         if ids[:shared] != self.after[1:]:
             raise InputError(
                 f"the tokenizer does not split HPSv3's instruction from the prompt {prompt[:60]!r}: give Qwen2-VL's"
             )
         return [*ids[shared:], _id("<|Reward|>")]
+
+    def _ids(self, text: str) -> list[int]:
+        pieces = _SPECIAL.split(text)
+        return [number for piece in pieces for number in self._piece(piece)]
+
+    def _piece(self, piece: str) -> list[int]:
+        return [_id(piece)] if _SPECIAL.fullmatch(piece) else self._tokenizer.ids(piece)
 
 
 def _id(special: str) -> int:

@@ -44,6 +44,7 @@ class LaionAestheticReward(OpenAIClip):
     """
 
     window = None
+    text_tokenizer = None  # type: ignore[assignment]  # no prompt is read
 
     def __init__(
         self,
@@ -110,14 +111,6 @@ class LaionAestheticReward(OpenAIClip):
         for number, (weight, bias) in enumerate(layers):
             values = (np.maximum(values, 0) if with_relu and number else values) @ weight.T + bias
         return values[:, 0]
-
-    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
-        """0 for every prompt: none is read."""
-        return [0] * len(prompts)
-
-    def has_special(self, prompts: Sequence[str]) -> list[bool]:
-        """False for every prompt: none is read."""
-        return [False] * len(prompts)
 
 
 def _is_layer(name: str) -> bool:

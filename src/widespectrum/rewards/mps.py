@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -100,7 +99,8 @@ class MpsReward(NeuralReward):
         self._prompts: OrderedDict[str, _ReadPrompt] = OrderedDict()
 
     @cached_property
-    def _tokenizer(self) -> TextTokenizer:
+    def text_tokenizer(self) -> TextTokenizer:
+        """CLIP's, as transformers reads it."""
         return load_clip_bpe(self.tokenizer_path, "transformers")
 
     def _load(self) -> _Network:
@@ -119,19 +119,11 @@ class MpsReward(NeuralReward):
     def _ids(self, prompts: list[str]) -> Any:
         import torch
 
-        return torch.from_numpy(self._tokenizer.batch(prompts, CONTEXT))
+        return torch.from_numpy(self.text_tokenizer.batch(prompts, CONTEXT))
 
     def prepare(self, image: Image) -> Prepared:
         """RGB, shortest side 224 (bicubic), center crop, CLIP's mean and deviation."""
         return clip_crop(image, 224, rgb_first=True)
-
-    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
-        """Tokens of every prompt, start and end included, before anything is cut off."""
-        return self._tokenizer.count(prompts)
-
-    def has_special(self, prompts: Sequence[str]) -> list[bool]:
-        """Whether a prompt holds `<|startoftext|>` or `<|endoftext|>`, which the tokenizer reads as special tokens."""
-        return self._tokenizer.has_special(prompts)
 
     def _encode(self, pixels: Any) -> Any:
         return self.network.towers.image_tokens(pixels)

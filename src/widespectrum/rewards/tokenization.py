@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from widespectrum.errors import InputError, MissingExtraError, WideSpectrumError
 from widespectrum.hub import download_snapshot
 from widespectrum.prompts.tokenizers import clip_file_of_open_clip, read_tokenizer
+from widespectrum.types import digest
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -63,11 +64,13 @@ Ids = list[int]
 class TextTokenizer:
     """An official tokenizer. `around` are the ids that it puts before and after a text, `pad` is what it fills up with.
 
-    An empty text is the ids `around` and nothing else.
+    An empty text is the ids `around` and nothing else. `vocabulary` is a digest of the tokens and their ids, the same
+    whatever kind of file they came from.
     """
 
     around: tuple[int, ...]
     pad: int
+    vocabulary: str
     _read: Callable[[list[str]], list[Ids]]
     _special: Callable[[str], bool]
 
@@ -116,7 +119,13 @@ def load_clip_bpe(path: Path | str | None, style: Style) -> TextTokenizer:
     def special(text: str) -> bool:
         return any(number in (start, end) for number in read([text])[0])
 
-    return TextTokenizer(around=(start, end), pad=end if style == "transformers" else 0, _read=read, _special=special)
+    return TextTokenizer(
+        around=(start, end),
+        pad=end if style == "transformers" else 0,
+        vocabulary=_digest(tokenizer),
+        _read=read,
+        _special=special,
+    )
 
 
 def load_bert(path: Path | str | None) -> TextTokenizer:
@@ -129,7 +138,8 @@ def load_bert(path: Path | str | None) -> TextTokenizer:
     start, end, pad = _ids_of(tokenizer, ("[CLS]", "[SEP]", "[PAD]"), path)
     tokenizer.add_special_tokens(list(_BERT_ADDED))
     special = _contains([token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special])
-    return TextTokenizer(around=(start, end), pad=pad, _read=partial(_encode, tokenizer), _special=special)
+    read = partial(_encode, tokenizer)
+    return TextTokenizer(around=(start, end), pad=pad, vocabulary=_digest(tokenizer), _read=read, _special=special)
 
 
 def load_qwen(path: Path | str | None) -> TextTokenizer:
@@ -140,7 +150,13 @@ def load_qwen(path: Path | str | None) -> TextTokenizer:
     """
     tokenizer = _without_added(read_tokenizer("qwen", path or _from_hub("qwen")))
     read = partial(_encode, tokenizer)
-    return TextTokenizer(around=(), pad=151643, _read=read, _special=_contains(QWEN_SPECIAL))
+    special = _contains(QWEN_SPECIAL)
+    return TextTokenizer(around=(), pad=151643, vocabulary=_digest(tokenizer), _read=read, _special=special)
+
+
+def _digest(tokenizer: Tokenizer) -> str:
+    """16 hexadecimal digits of the tokens of the vocabulary and their ids."""
+    return digest(tokenizer.get_vocab(with_added_tokens=False))[:16]
 
 
 def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[Ids]:
