@@ -215,7 +215,9 @@ def score(
         typer.Option(metavar="NAME,...", help="Use these instead of the run file's; may be repeated."),
     ] = None,
 ) -> None:
-    """Score both images of every pair under both prompts, or the images of a table under their prompts.
+    """Score the images of a run, or of a table, under prompts.
+
+    Of a run both images of every pair under both prompts; of a table each image under the prompt in its row.
 
     Example: widespectrum score runs/demo --reward-model sharpness,exposure
     """

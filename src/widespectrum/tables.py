@@ -216,7 +216,9 @@ def model_list() -> str:
             missing = missing_packages(entry)
             state = f'not installed: pip install "widespectrum[{entry.extra}]"' if missing else "installed"
             extra = f"extra {entry.extra}, " if entry.extra else ""
-            lines.append(f"  {name:<14} {entry.summary} ({extra}{state})")
+            lines.append(f"  {name:<16} {entry.summary} ({extra}{state})")
+        if table is REWARD_MODELS:
+            lines.append("  clip:<repo>      cosine of image and prompt in any CLIP or SigLIP: clip:<repo>@<revision> (extra rewards)")
         blocks.append("\n".join(lines))
-    sets = [f"  {name:<14} {source.summary}" for name, source in PROMPT_SETS.items()]
+    sets = [f"  {name:<16} {source.summary}" for name, source in PROMPT_SETS.items()]
     return "\n\n".join([*blocks, "\n".join(["prompt sets", *sets])])
