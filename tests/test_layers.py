@@ -21,7 +21,10 @@ LAYERS = (
     ),
     ("engine", "generators", "judges", "rewards"),
     ("columns", "comparisons", "doses", "importers", "outcomes", "pipeline", "results", "runs", "scoring"),
-    ("authors", "ava", "controlled", "lapis", "photo_prompts", "power", "report", "run_datasets", "score_files", "stages", "tables"),
+    (
+        *("authors", "ava", "controlled", "lapis", "photo_prompts", "power", "report", "run_datasets", "score_files"),
+        *("stages", "tables"),
+    ),
     ("emotion_edits", "prompt_cards"),
     ("picture_configs",),
     ("__main__", "cli", "cli_build", "cli_import", "cli_models", "cli_power", "cli_publish", "cli_score"),

@@ -13,7 +13,7 @@ app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 @app.callback()
 def models(context: typer.Context) -> None:
-    """List every model and prompt set, or say what is known of one.
+    """List models and prompt sets, or say more of one.
 
     Example: widespectrum models
     """

@@ -49,7 +49,7 @@ class AnyClipReward(TwoTowerReward):
         tokenizer: Path | str | None = None,
         device: str = "auto",
         dtype: str = "float32",
-        batch_size: int = 16,
+        batch_size: int | None = None,
     ) -> None:
         name = f"clip:{source}"
         if tokenizer is not None:

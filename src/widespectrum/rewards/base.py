@@ -44,6 +44,7 @@ Rows: TypeAlias = Sequence[int] | NDArray[np.int64]
 """Numbers of images or prompts, one for each score."""
 
 _TEXTS_KEPT = 16384
+_BATCH, _BATCH_ON_CPU = 16, 4
 
 
 def usable_device(device: str) -> str:
@@ -99,16 +100,16 @@ class NeuralReward(ABC):
         checkpoint: Checkpoint,
         device: str = "auto",
         dtype: str = "float32",
-        batch_size: int = 16,
+        batch_size: int | None = None,
         tokenizer: Path | str | None = None,
         params: Mapping[str, Parameter] | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise InputError(f"{name}: expected a dtype of {', '.join(DTYPES)}; got {dtype!r}")
-        if type(batch_size) is not int or batch_size < 1:
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise InputError(f"{name}: batch_size must be a whole number of 1 or more; got {batch_size!r}")
         self.family, self.name, self.checkpoint = family, name, checkpoint
-        self.dtype, self.batch_size = dtype, batch_size
+        self.dtype, self._batch_size = dtype, batch_size
         self.params = dict(params or {})
         self.tokenizer_path = Path(tokenizer).expanduser() if tokenizer is not None else None
         if self.tokenizer_path is not None and not self.tokenizer_path.exists():
@@ -120,6 +121,11 @@ class NeuralReward(ABC):
     def device(self) -> str:
         """Where the network computes."""
         return usable_device(self._device)
+
+    @cached_property
+    def batch_size(self) -> int:
+        """How many images, and how many rows, are computed together: a CPU gains nothing by more, but needs memory."""
+        return self._batch_size or (_BATCH_ON_CPU if self.device == "cpu" else _BATCH)
 
     @cached_property
     def torch_dtype(self) -> Any:
@@ -308,7 +314,9 @@ class TwoTowerReward(NeuralReward):
     def _image_features(self, prepared: Sequence[Prepared], shared: dict[Any, Any] | None = None) -> Features:
         """Shape (N, D); what `shared` holds is not computed again."""
         known = shared if shared is not None and self.image_key else {}
-        keys = [(self.image_key, _digest(pixels)) for pixels in prepared]
+        # The key may rest on the hash of a checkpoint, which is not made where nobody shares.
+        kind = self.image_key if shared is not None else ""
+        keys = [(kind, _digest(pixels)) for pixels in prepared]
         missing = {key: pixels for key, pixels in zip(keys, prepared, strict=True) if key not in known}
         items = list(missing.items())
         with computing(self.name):

@@ -55,7 +55,7 @@ class BlipReward(NeuralReward):
         tokenizer: Path | str | None = None,
         device: str = "auto",
         dtype: str = "float32",
-        batch_size: int = 16,
+        batch_size: int | None = None,
         head: Head = "itm",
     ) -> None:
         if head not in get_args(Head):

@@ -281,6 +281,7 @@ def _vision(shapes: Shapes, layout: Layout) -> Any:
 
 
 def _text(shapes: Shapes, layout: Layout, cross: bool) -> Any:
+    import torch
     from torch.nn import Embedding, LayerNorm, Linear, ModuleDict, ModuleList
 
     names = layout.text
@@ -298,10 +299,14 @@ def _text(shapes: Shapes, layout: Layout, cross: bool) -> Any:
         rest = {"up": Linear(width, hidden), "down": Linear(hidden, width)}
         return ModuleDict({**looks, **rest, "norm": LayerNorm(width, eps=layout.text_eps)})
 
+    def embedding(rows: int) -> Any:
+        # Without weights of its own torch would make random ones, which on the meta device takes seconds of imports.
+        return Embedding(rows, width, _weight=torch.empty(rows, width, device="meta"))
+
     return ModuleDict(
         {
-            "words": Embedding(vocabulary, width),
-            "positions": Embedding(positions, width),
+            "words": embedding(vocabulary),
+            "positions": embedding(positions),
             "norm": LayerNorm(width, eps=layout.text_eps),
             "layers": ModuleList([layer() for _ in range(_depth(shapes, names["layers.{}.up"]))]),
         }

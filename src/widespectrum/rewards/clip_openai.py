@@ -83,7 +83,7 @@ class ClipOpenAIReward(OpenAIClip):
         tokenizer: Path | str | None = None,
         device: str = "auto",
         dtype: str = "float32",
-        batch_size: int = 16,
+        batch_size: int | None = None,
     ) -> None:
         if model not in get_args(Model):
             raise InputError(f"CLIP: expected the model clip-l or hps; got {model!r}")

@@ -44,7 +44,7 @@ class HpsV2Reward(ClipReward):
         tokenizer: Path | str | None = None,
         device: str = "auto",
         dtype: str = "float32",
-        batch_size: int = 16,
+        batch_size: int | None = None,
         antialias: bool = True,
     ) -> None:
         if version not in get_args(Version):

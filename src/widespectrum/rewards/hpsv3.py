@@ -45,7 +45,7 @@ class HPSv3Reward(NeuralReward):
         tokenizer: Path | str | None = None,
         device: str = "auto",
         dtype: str = "float32",
-        batch_size: int = 16,
+        batch_size: int | None = None,
         base: Path | str | None = None,
         instruction_file: Path | str | None = None,
     ) -> None:

@@ -55,7 +55,7 @@ class ImageReward(NeuralReward):
         tokenizer: Path | str | None = None,
         device: str = "auto",
         dtype: str = "float32",
-        batch_size: int = 16,
+        batch_size: int | None = None,
     ) -> None:
         hub = HubFiles("THUDM/ImageReward", ("ImageReward.pt", "med_config.json"))
         super().__init__(

@@ -53,7 +53,7 @@ class LaionAestheticReward(OpenAIClip):
         tokenizer: Path | str | None = None,
         device: str = "auto",
         dtype: str = "float32",
-        batch_size: int = 16,
+        batch_size: int | None = None,
         clip: Path | str | None = None,
     ) -> None:
         super().__init__(

@@ -73,7 +73,7 @@ class MpsReward(NeuralReward):
         tokenizer: Path | str | None = None,
         device: str = "auto",
         dtype: str = "float32",
-        batch_size: int = 16,
+        batch_size: int | None = None,
         mask_threshold: float = 0.3,
     ) -> None:
         if (

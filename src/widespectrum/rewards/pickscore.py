@@ -35,7 +35,7 @@ class PickScoreReward(ClipReward):
         tokenizer: Path | str | None = None,
         device: str = "auto",
         dtype: str = "float32",
-        batch_size: int = 16,
+        batch_size: int | None = None,
     ) -> None:
         super().__init__(
             family="pickscore",
