@@ -15,6 +15,7 @@ from widespectrum.cli import app
 from widespectrum.cli_score import split_names
 from widespectrum.rewards import load_reward_model
 
+ODD = ["a\rb", "a\u2028b", "a\x85b", "a\r\nb", 'say "x", y', " x ", "", "\x00"]
 ROWS = [("0.png", "a cat"), ("0.png", "a dog"), ("sub/1.png", 'a cat, "blurred"\nand dark'), ("0.png", "word " * 90)]
 
 
@@ -49,7 +50,7 @@ def write(path, rows=ROWS):
 
 def read(path):
     if path.suffix == ".jsonl":
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return read_lines(path)
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -73,11 +74,10 @@ def test_every_row_is_scored_by_every_model(folder, pickscore, suffix):
     model = load_reward_model("pickscore", **pickscore)
     images = [PIL.Image.open(folder / image) for image, _ in ROWS]
     expected = model.score(images, [prompt for _, prompt in ROWS])
-    found = {int(row["row"]): row for row in rows if row["reward_model"] == "pickscore"}
-    first = 2 if suffix == ".csv" else 1
-    for number, ((image, prompt), score) in enumerate(zip(ROWS, expected, strict=True), start=first):
-        row = found[number]
-        assert (row["image"], row["prompt"]) == (image, prompt)
+    found = {(row["image"], row["prompt"]): row for row in rows if row["reward_model"] == "pickscore"}
+    assert len(found) == len(ROWS)
+    for (image, prompt), score in zip(ROWS, expected, strict=True):
+        row = found[image, prompt]
         assert float(row["score"]) == pytest.approx(score, abs=1e-4)
         assert str(row["truncated"]) == str(prompt.startswith("word"))
         assert row["spec"] == str(model.spec)
@@ -93,7 +93,10 @@ def test_what_failed_is_listed_and_scored_the_next_time(folder, pickscore):
     result = invoke(*command)
     assert result.exit_code == 2
     assert f"failed: score row 3: {folder}/text.png cannot be decoded: expected PNG, JPEG" in result.stderr
-    assert f"failed: score rows 4, 5: {folder}/gone.png cannot be opened (No such file or directory)" in result.stderr
+    assert (
+        f"failed: score rows 4, 5: {folder}/gone.png cannot be opened (No such file or directory): paths are"
+        in result.stderr
+    )
     assert result.stderr.count("failed:") == 2
     assert "Nothing else was lost" in result.stderr
     before = (folder / "pairs.scores.csv").read_bytes()
@@ -119,10 +122,60 @@ def test_a_line_cut_off_by_a_crash_is_made_again(folder, suffix):
     for length in (len(whole) - 1, len(whole) - 9, whole.index(b"\n") - 3, 0):
         out.write_bytes(whole[:length])
         assert invoke("score", table, "--reward-model", "sharpness,exposure").exit_code == 0
-        key = ("row", "reward_model")
+        key = ("image", "prompt", "reward_model")
         assert sorted(read(out), key=lambda row: str([row[k] for k in key])) == sorted(
             read(write_to(folder / f"whole{suffix}", whole)), key=lambda row: str([row[k] for k in key])
         )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_every_prompt_comes_back_as_it_was(folder, suffix):
+    table = write(folder / "pairs.parquet", [("0.png", prompt) for prompt in ODD])
+    out = folder / f"out{suffix}"
+    for added in (len(ODD), 0):
+        result = invoke("score", table, "--reward-model", "sharpness", "--out", out)
+        assert result.exit_code == 0, result.output
+        assert f"score: {added} scores added" in result.output
+    assert [row["prompt"] for row in read(out)] == ODD
+
+
+def test_lines_of_json_end_at_line_feeds_alone(folder):
+    row = json.dumps({"image": "0.png", "prompt": "one\u2028two\x85three"}, ensure_ascii=False)
+    (folder / "t.jsonl").write_text(row + "\n", encoding="utf-8")
+    assert invoke("score", "t.jsonl", "--reward-model", "sharpness").exit_code == 0
+    assert read_lines(folder / "t.scores.jsonl")[0]["prompt"] == "one\u2028two\x85three"
+    assert "0 scores added" in invoke("score", "t.jsonl", "--reward-model", "sharpness").output
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def test_a_table_that_grows_keeps_its_scores(folder):
+    table = write(folder / "pairs.csv", ROWS[:2])
+    assert "2 scores added" in invoke("score", table, "--reward-model", "sharpness").output
+    write(table, [ROWS[2], *ROWS[:2], ROWS[0]])
+    result = invoke("score", table, "--reward-model", "sharpness")
+    assert "1 scores added" in result.output
+    found = [(row["image"], row["prompt"]) for row in read(folder / "pairs.scores.csv")]
+    assert sorted(found) == sorted(ROWS[:3])
+
+
+def test_a_prompt_too_long_for_csv_is_said_before_anything_is_scored(folder):
+    table = write(folder / "pairs.jsonl", [("0.png", "word " * 30_000)])
+    result = invoke("score", table, "--reward-model", "sharpness", "--out", "out.csv")
+    assert result.exit_code == 2
+    assert "row 1: the prompt has 150,000 characters" in result.stderr
+    assert "give a file ending in .jsonl as --out" in result.stderr
+    assert invoke("score", table, "--reward-model", "sharpness").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["t.txt", "0.png"])
+def test_what_is_neither_run_nor_table(folder, name):
+    (folder / "t.txt").write_text("image,prompt\n")
+    result = invoke("score", name, "--reward-model", "sharpness")
+    assert result.exit_code == 2
+    assert "is neither a run nor a table: expected a run folder" in result.stderr
 
 
 def write_to(path, content):

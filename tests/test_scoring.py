@@ -244,7 +244,8 @@ def test_results_for_cut_and_uncut_prompts_stand_apart(run, pickscore):
 
 def test_two_labels_of_one_model_are_refused_and_two_checkpoints_are_not(run, pickscore, tmp_path):
     def choice(label, checkpoint):
-        return f'[[reward_models]]\nname = "pickscore"\nlabel = "{label}"\ncheckpoint = "{checkpoint}"\ntokenizer = "{made_clip.VOCABULARY}"\n'
+        options = {"name": "pickscore", "label": label, "checkpoint": checkpoint, "tokenizer": made_clip.VOCABULARY}
+        return "[[reward_models]]\n" + "".join(f'{key} = "{value}"\n' for key, value in options.items())
 
     (tmp_path / "other").mkdir()
     other = made_pickscore.checkpoint(tmp_path / "other", seed=1)

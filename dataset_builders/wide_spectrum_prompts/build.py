@@ -43,7 +43,7 @@ _COLUMNS = {
     "emotion_probes": PROBE_FEATURES,
     "emotion_edits": emotion_edits.FEATURES,
     "photo": photo_prompts.features(),
-    "photographs": PAIR_COLUMNS,
+    "photographs": {**PAIR_COLUMNS, "effects": "list<string>"},
     "private": _COCO,
 }
 FEATURES = {config: features(columns) for config, columns in _COLUMNS.items()}
@@ -101,7 +101,7 @@ def _authored(options: Options) -> Made:
 def _photographs(options: Options) -> Made:
     prompts = load_prompt_set("photographs").prompts
     rows = [
-        pair_row(plain.pair_id, plain.text, wide.text, wide.dimensions, plain.subset)
+        pair_row(plain.pair_id, plain.text, wide.text, wide.dimensions, plain.subset) | {"effects": list(wide.effects)}
         for plain, wide in zip(prompts[::2], prompts[1::2], strict=True)
     ]
     return {"test": _table("photographs", rows)}, _ours()

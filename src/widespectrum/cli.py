@@ -206,7 +206,7 @@ def generate(
 
 @app.command()
 def score(
-    run: Annotated[Path, typer.Argument(metavar="RUN|TABLE", help="A run, or a CSV/JSONL of image and prompt.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN|TABLE", help="A run, or a table (.csv, .jsonl, .parquet).")],
     out: Annotated[
         Path | None, typer.Option("--out", help="The run folder; of a TABLE the file of scores (CSV/JSONL).")
     ] = None,
@@ -217,11 +217,13 @@ def score(
 ) -> None:
     """Score the images of a run, or of a table, under prompts.
 
-    Of a run both images of every pair under both prompts; of a table each image under the prompt in its row.
+    Of a run both images of every pair under both prompts; of a table each image under the prompt in its row: it has the
+    columns image (a path) and prompt.
 
     Example: widespectrum score runs/demo --reward-model sharpness,exposure
     """
     names = cli_score.split_names(reward_model)
+    cli_score.check_kind(run)
     if cli_score.is_table(run):
         _, failures = cli_score.score_table(run, out, names, _say)
         _exit_on(failures)

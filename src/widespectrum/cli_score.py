@@ -11,7 +11,7 @@ from .config import parse_model
 from .engine import Failure
 from .errors import InputError
 
-__all__ = ["is_table", "score_table", "split_names"]
+__all__ = ["check_kind", "is_table", "score_table", "split_names"]
 
 TABLES = (".csv", ".jsonl", ".parquet")
 
@@ -28,6 +28,15 @@ def split_names(texts: Sequence[str] | None) -> list[str]:
 def is_table(path: Path) -> bool:
     """Whether RUN is a table of images and prompts and not a run."""
     return path.suffix.lower() in TABLES and not path.is_dir()
+
+
+def check_kind(path: Path) -> None:
+    """InputError where RUN is neither a run nor a table."""
+    if path.is_file() and path.suffix.lower() not in (".toml", *TABLES):
+        raise InputError(
+            f"{path} is neither a run nor a table: expected a run folder, a run file (.toml), or a table of images and "
+            f"prompts ({', '.join(TABLES)})"
+        )
 
 
 def score_table(

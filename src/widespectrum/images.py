@@ -46,8 +46,11 @@ def decode(content: bytes, where: str, formats: Sequence[str] = FORMATS) -> Imag
             image.load()
     except PIL.UnidentifiedImageError:
         raise RunFolderError(f"{where} cannot be decoded: expected {', '.join(formats)}, got other bytes") from None
+    except _TOO_LARGE:
+        limit = f"{PIL.Image.MAX_IMAGE_PIXELS:,} pixels" if PIL.Image.MAX_IMAGE_PIXELS else "Pillow's limit"
+        raise RunFolderError(f"{where} cannot be decoded: it has more than {limit}; make it smaller") from None
     # Pillow raises SyntaxError and ValueError for some damaged files.
-    except (OSError, SyntaxError, ValueError, *_TOO_LARGE) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise RunFolderError(f"{where} cannot be decoded: {error}") from error
     return image
 

@@ -1,8 +1,8 @@
 """A table of image files and prompts → scores, one line each, in a file that a later run takes up.
 
 The table is CSV, JSON lines or Parquet with the columns `image` (a path, relative to the folder of the table) and
-`prompt`. Scores go to a file of the same kind (CSV or JSON lines), one line per row and reward model; rows that could
-not be scored are missing there, and are tried again when the same command is given again.
+`prompt`. Scores go to a file of CSV or JSON lines, one line per image, prompt and reward model. What could not be
+scored is missing there, and is tried again when the same command is given again.
 """
 
 from __future__ import annotations
@@ -38,12 +38,11 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredRow:
-    """One line of the output: the score of the image in row `row` of the table under its prompt.
+    """One line of the output: the score of an image of the table under its prompt.
 
     `truncated` and `special` are those of `widespectrum.types.Score`; `spec` says what the model was.
     """
 
-    row: int
     image: str
     prompt: str
     reward_model: str
@@ -102,7 +101,7 @@ class _Output:
             text = whole.decode()
             rows = list(csv.DictReader(io.StringIO(text, newline=""))) if self._is_csv else self._lines(text)
             self.done = {(row["image"], row["prompt"], row["reward_model"]): row["spec"] for row in rows}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise InputError(
                 f"{self.path} is there and does not hold scores ({type(error).__name__}: {error}): expected the "
                 f"columns {', '.join(self._fields)}; choose another file with --out"
@@ -112,12 +111,23 @@ class _Output:
 
     @staticmethod
     def _lines(text: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+
+    def check(self, table: Path, asked: Sequence[_Asked]) -> None:
+        """InputError where a prompt is too long to be read back from this file."""
+        longest = csv.field_size_limit() if self._is_csv else None
+        for each in asked:
+            if longest is not None and len(each.prompt) >= longest:
+                raise InputError(
+                    f"{table}, row {each.row}: the prompt has {len(each.prompt):,} characters, a CSV file takes fewer "
+                    f"than {longest:,}: shorten it, or give a file ending in .jsonl as --out"
+                )
 
     def append(self, rows: Sequence[ScoredRow]) -> None:
         buffer = io.StringIO(newline="")
         if self._is_csv:
-            writer = csv.DictWriter(buffer, self._fields, lineterminator="\n")
+            # Quoted, because a prompt may hold any kind of line break.
+            writer = csv.DictWriter(buffer, self._fields, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
             if not self.path.exists() or not self.path.stat().st_size:
                 writer.writeheader()
             writer.writerows(dataclasses.asdict(row) for row in rows)
@@ -130,7 +140,7 @@ class _Output:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -169,7 +179,9 @@ def _open_image(path: Path) -> Image:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be opened ({error.strerror})") from None
+        raise InputError(
+            f"{path} cannot be opened ({error.strerror}): paths are relative to the folder of the table"
+        ) from None
     try:
         return decode(content, str(path), formats=_FORMATS)
     except RunFolderError as error:
@@ -185,13 +197,13 @@ def score_file(
     the same name.
     """
     asked, output = _read_asked(table), _Output(out)
+    output.check(table, asked)
     specs = {label: str(model.spec) for label, model in models.items()}
     _check_specs(out, output.done, specs)
     todo: dict[str, dict[str, list[_Asked]]] = {}
-    for each in asked:
-        for label in models:
-            if (each.image, each.prompt, label) not in output.done:
-                todo.setdefault(each.image, {}).setdefault(label, []).append(each)
+    for label, each in ((label, each) for label in models for each in asked):
+        if (each.image, each.prompt, label) not in output.done:
+            todo.setdefault(each.image, {}).setdefault(label, []).append(each)
     before = len(output.done)
 
     def prepare(item: tuple[str, Mapping[str, Sequence[_Asked]]]) -> _Ready:
@@ -253,15 +265,16 @@ def _score(
     model: RewardModel, label: str, shared: dict[Any, Any], spec: str, batch: Sequence[_Ready]
 ) -> list[list[ScoredRow]]:
     """The rows of each image."""
-    asked = [each for ready in batch for each in ready.rows[label]]
-    image_rows = np.repeat(np.arange(len(batch)), [len(ready.rows[label]) for ready in batch])
-    prompts = [each.prompt for each in asked]
+    # A table may ask the same twice.
+    asked = [list({each.prompt: each for each in ready.rows[label]}.values()) for ready in batch]
+    image_rows = np.repeat(np.arange(len(batch)), [len(rows) for rows in asked])
+    rows = [each for own in asked for each in own]
     inputs = [ready.inputs[label] for ready in batch]
-    values = score_images(model, inputs, prompts, (image_rows, np.arange(len(asked))), shared)
-    if values.shape != (len(asked),) or not np.isfinite(values).all():
-        raise ModelError(f"gave scores that are not {len(asked)} finite numbers")
+    values = score_images(model, inputs, [each.prompt for each in rows], (image_rows, np.arange(len(rows))), shared)
+    if values.shape != (len(rows),) or not np.isfinite(values).all():
+        raise ModelError(f"gave scores that are not {len(rows)} finite numbers")
     found: list[list[ScoredRow]] = [[] for _ in batch]
-    for image, each, value in zip(image_rows, asked, values, strict=True):
+    for image, each, value in zip(image_rows, rows, values, strict=True):
         found[image].append(_row(model, label, spec, each, float(value)))
     return found
 
@@ -272,7 +285,6 @@ def _row(model: RewardModel, label: str, spec: str, asked: _Asked, score: float)
         special = model.has_special([asked.prompt])[0]
         truncated = model.window is not None and model.count_tokens([asked.prompt])[0] > model.window
     return ScoredRow(
-        row=asked.row,
         image=asked.image,
         prompt=asked.prompt,
         reward_model=label,

@@ -218,7 +218,7 @@ def model_list() -> str:
             extra = f"extra {entry.extra}, " if entry.extra else ""
             lines.append(f"  {name:<16} {entry.summary} ({extra}{state})")
         if table is REWARD_MODELS:
-            lines.append("  clip:<repo>      any CLIP or SigLIP: cosine; clip:<repo>@<revision> or a folder (extra rewards)")
+            lines.append("  clip:<repo>      any CLIP or SigLIP: clip:<repo>@<revision> or a folder (extra rewards)")
         blocks.append("\n".join(lines))
     sets = [f"  {name:<16} {source.summary}" for name, source in PROMPT_SETS.items()]
     return "\n\n".join([*blocks, "\n".join(["prompt sets", *sets])])

@@ -147,9 +147,10 @@ def test_prompt_sets_and_configs_are_the_same_prompts(built: Path) -> None:
 
 
 def test_effects_stand_in_their_prompts(built: Path) -> None:
-    for row in parquet(built, "authored"):
+    for row in parquet(built, "authored") + parquet(built, "photographs"):
         assert len(row["effects"]) == len(row["dimensions"])
         assert all(effect in row["wide_spectrum_prompt"] for effect in row["effects"])
+    for row in parquet(built, "authored"):
         assert row["words"] == len(row["wide_spectrum_prompt"].split()) < 70
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Collection
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from widespectrum.errors import InputError, UnknownNameError
 from widespectrum.generators.effects import EFFECTS, VISIBLE_DIMENSIONS
 from widespectrum.prompts import PROMPT_SETS, load_prompt_set, open_photograph, prompt_set
 from widespectrum.prompts import photographs as module
-from widespectrum.types import DIMENSIONS, Prompt
+from widespectrum.types import DIMENSIONS, Prompt, digest
 
 SET = load_prompt_set("photographs")
 WIDE = [prompt for prompt in SET.prompts if prompt.role == "wide_spectrum"]
@@ -60,6 +61,22 @@ def test_text_names_exactly_the_requested_effects(prompt: Prompt) -> None:
     assert len(prompt.text.split()) < 70
     assert prompt.text.endswith(".")
     assert prompt.pair_id == f"{prompt.subset}/{'+'.join(sorted(prompt.dimensions))}"
+
+
+def test_the_ids_of_the_texts_stay() -> None:
+    assert digest(sorted(prompt.prompt_id for prompt in SET.prompts))[:16] == "1add1b8370ac50e0"
+
+
+@pytest.mark.parametrize("prompt", WIDE, ids=lambda prompt: prompt.pair_id)
+def test_the_words_of_each_effect_stand_once_in_the_text_and_name_no_other(prompt: Prompt) -> None:
+    assert len(prompt.effects) == len(prompt.dimensions)
+    for dimension, words in zip(prompt.dimensions, prompt.effects, strict=True):
+        assert prompt.text.count(words) == 1
+        assert re.search(rf"\b{re.escape(words)}(?=[.,]| and |, while )", prompt.text)
+        visible = [dimension] if dimension in VISIBLE_DIMENSIONS else []
+        assert [EFFECTS[name].dimension for name in named_effects(words)] == visible
+    starts = sorted((prompt.text.index(words), len(words)) for words in prompt.effects)
+    assert all(at + length < following for (at, length), (following, _) in pairwise(starts))
 
 
 def test_texts_differ_and_effects_occur_about_equally() -> None:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from scipy.stats import kstest
 
-from widespectrum.errors import ModelError
+from widespectrum.errors import InputError
 from widespectrum.rewards.controls import OracleReward, RandomReward
 
 
@@ -27,5 +27,5 @@ def test_oracle_knows_the_prompt_of_an_image() -> None:
 
 
 def test_oracle_refuses_images_from_elsewhere() -> None:
-    with pytest.raises(ModelError, match="only images of a run"):
+    with pytest.raises(InputError, match="only images of a run"):
         OracleReward().score([Image.new("RGB", (2, 2))], ["a bus"])

@@ -32,10 +32,9 @@ def _data(name: str) -> dict[str, Any]:
     return data
 
 
-def _pair(
-    photograph: str, dimensions: tuple[str, ...], caption: str, text: str, effects: tuple[str, ...] = ()
-) -> tuple[Prompt, Prompt]:
-    pair_id = f"{photograph}/{'+'.join(dimensions)}"
+def _pair(photograph: str, caption: str, text: str, effects: Mapping[str, str]) -> tuple[Prompt, Prompt]:
+    """`effects` maps each dimension that `text` asks for to the words that ask for it."""
+    pair_id = f"{photograph}/{'+'.join(effects)}"
     return (
         Prompt(prompt_id="", text=caption, pair_id=pair_id, role="original", subset=photograph),
         Prompt(
@@ -43,8 +42,8 @@ def _pair(
             text=text,
             pair_id=pair_id,
             role="wide_spectrum",
-            dimensions=dimensions,
-            effects=effects,
+            dimensions=tuple(effects),
+            effects=tuple(effects.values()),
             subset=photograph,
         ),
     )
@@ -66,8 +65,7 @@ def shipped_photograph(package: str, file: str) -> Path:
 
 def _shipped() -> Iterator[tuple[str, Path, list[tuple[Prompt, Prompt]]]]:
     for name, entry in _data("photographs.json").items():
-        texts = {tuple(key.split("+")): text for key, text in entry["prompts"].items()}
-        pairs = [_pair(name, dimensions, entry["caption"], text) for dimensions, text in texts.items()]
+        pairs = [_pair(name, entry["caption"], made["prompt"], made["effects"]) for made in entry["prompts"]]
         yield name, shipped_photograph(entry["package"], entry["file"]), pairs
 
 
@@ -128,7 +126,7 @@ def _pairs_from_templates(name: str, caption: str, index: int) -> list[tuple[Pro
     templates: Mapping[str, list[str]] = _data("templates.json")
     chosen = {dimension: sentences[index % len(sentences)] for dimension, sentences in templates.items()}
     return [
-        _pair(name, (dimension,), caption, with_effect(caption, sentence), (sentence,))
+        _pair(name, caption, with_effect(caption, sentence), {dimension: sentence})
         for dimension, sentence in chosen.items()
     ]
 

@@ -190,6 +190,20 @@ class NeuralReward(ABC):
 
         return torch.from_numpy(np.stack(prepared)).to(self.device, self.torch_dtype)
 
+    def _prepare(self, image: Image, row: int) -> Prepared:
+        """As `prepare`; its errors name the row and the file."""
+        file = getattr(image, "filename", "")
+        where = f"{self.name}, row {row}{f' ({file})' if file else ''}"
+        try:
+            return self.prepare(image)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        # Pillow decodes when the pixels are first read, and raises these for damaged files and closed images.
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(
+                f"{where}: the image cannot be decoded ({error}): copy it again, or leave it out"
+            ) from error
+
     def score(self, images: Sequence[Image], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Shape (N,): `images[i]` under `prompts[i]`; an image that stands in several rows is encoded once.
 
@@ -205,7 +219,7 @@ class NeuralReward(ABC):
         values = np.empty(len(prompts), dtype=np.float64)
         keys = list(distinct)
         batches = [keys[start : start + self.batch_size] for start in range(0, len(keys), self.batch_size)]
-        for batch, prepared in prepared_ahead(lambda key: self.prepare(distinct[key]), batches):
+        for batch, prepared in prepared_ahead(lambda key: self._prepare(distinct[key], rows_of[key][0]), batches):
             rows = [(number, row) for number, key in enumerate(batch) for row in rows_of[key]]
             image_rows, own = [number for number, _ in rows], [row for _, row in rows]
             values[own] = self.score_prepared(prepared, texts, image_rows, [place[prompts[row]] for row in own])
@@ -286,9 +300,11 @@ class TwoTowerReward(NeuralReward):
 
     def encode_images(self, images: Sequence[Image]) -> Features:
         """Shape (N, D), rows of length 1; equal images are encoded once."""
-        check_inputs(self.name, images, [""] * len(images))
-        batches = [images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)]
-        return np.concatenate([self._image_features(made) for _, made in prepared_ahead(self.prepare, batches)])
+        check_inputs(self.name, images, [""] * len(images) if isinstance(images, Sequence) else [])
+        rows = range(len(images))
+        batches = [rows[start : start + self.batch_size] for start in rows[:: self.batch_size]]
+        ahead = prepared_ahead(lambda row: self._prepare(images[row], row), batches)
+        return np.concatenate([self._image_features(made) for _, made in ahead])
 
     def encode_texts(self, prompts: Sequence[str]) -> Features:
         """Shape (N, D), rows of length 1; each distinct prompt is encoded once and kept."""

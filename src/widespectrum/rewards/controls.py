@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from widespectrum.errors import ModelError
+from widespectrum.errors import InputError
 from widespectrum.prompts.images import to_rgb
 from widespectrum.types import ModelSpec
 
@@ -43,9 +43,11 @@ class OracleReward:
     spec = ModelSpec(adapter="controls", name="oracle", revision="v1")
 
     def score(self, images: Sequence[Image], prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Shape (N,), 0 or 1; ModelError for an image that does not know its prompt."""
+        """Shape (N,), 0 or 1; InputError for an image that does not know its prompt."""
         check_inputs(self.spec.name, images, prompts)
         if any("prompt" not in image.info for image in images):
-            raise ModelError("oracle scores only images of a run, which know the prompt that made them; got another")
+            raise InputError(
+                "oracle scores only images of a run, which know the prompt that made them: leave it away here"
+            )
         matches = [image.info["prompt"] == prompt for image, prompt in zip(images, prompts, strict=True)]
         return np.array(matches, dtype=np.float64)

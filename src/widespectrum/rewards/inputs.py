@@ -13,8 +13,11 @@ __all__ = ["check_inputs"]
 
 def check_inputs(name: str, images: Sequence[Image], prompts: Sequence[str]) -> None:
     """InputError unless there is at least one image, and one prompt for each."""
-    if isinstance(prompts, str) or isinstance(images, Image):
-        raise InputError(f'{name} scores lists: write score([image], ["prompt"])')
+    if isinstance(prompts, str) or not (isinstance(images, Sequence) and isinstance(prompts, Sequence)):
+        raise InputError(
+            f"{name} takes lists, got {type(images).__name__} and {type(prompts).__name__}: "
+            'write score([image], ["prompt"])'
+        )
     if len(images) != len(prompts):
         raise InputError(
             f"{name} scores images[i] under prompts[i]: got {len(images)} images and {len(prompts)} prompts"
