@@ -178,6 +178,60 @@ def test_what_is_neither_run_nor_table(folder, name):
     assert "is neither a run nor a table: expected a run folder" in result.stderr
 
 
+HEADER = '"image","prompt","reward_model","score","truncated","special","spec"'
+FOREIGN = {
+    "n.csv": "my precious notes",
+    "one.csv": 'size,note\n12",a big screen\n13,b\n',
+    "order.csv": "image,prompt,reward_model,score,spec,truncated,special\n",
+    "n.jsonl": '{"my": "notes"}',
+    "short.csv": f'{HEADER}\n"a","b","c"\n',
+    "spec.csv": f'{HEADER}\n"a","b","c",1,"","","nonsense"\n',
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_file_of_another_kind_is_left_as_it_is(folder, name):
+    write(folder / "pairs.parquet")
+    (folder / name).write_text(FOREIGN[name])
+    result = invoke("score", "pairs.parquet", "--reward-model", "sharpness", "--out", name)
+    assert result.exit_code == 2
+    assert f"{name} is there and does not hold scores" in result.stderr
+    assert (folder / name).read_text() == FOREIGN[name]
+
+
+def test_one_process_at_a_time_writes_an_output(folder):
+    import fcntl
+
+    table = write(folder / "pairs.csv")
+    with (folder / "pairs.scores.csv").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        result = invoke("score", table, "--reward-model", "sharpness")
+    assert result.exit_code == 2
+    assert "pairs.scores.csv is in use by another process" in result.stderr
+
+
+def test_rows_that_are_no_text_or_no_path_are_named(folder):
+    (folder / "t.jsonl").write_text('{"image": "0.png", "prompt": "a"}\n{"image": "0.png", "prompt": "\\ud800"}\n')
+    result = invoke("score", "t.jsonl", "--reward-model", "sharpness")
+    assert (result.exit_code, "t.jsonl, row 2: half of a surrogate pair is no text" in result.stderr) == (2, True)
+    (folder / "t.jsonl").write_text('{"image": "0.png", "prompt": "a"}\n{"image": "0\\u0000.png", "prompt": "b"}\n')
+    result = invoke("score", "t.jsonl", "--reward-model", "sharpness")
+    assert (result.exit_code, "1 scores added" in result.output) == (2, True)
+    assert "row 2: " in result.stderr
+    assert "null" in result.stderr
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_others(folder, pickscore, tmp_path):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes((pickscore["checkpoint"] / "model.safetensors").read_bytes()[:-100])
+    models = f"sharpness,pickscore[checkpoint={broken},tokenizer={pickscore['tokenizer']}]"
+    result = invoke("score", write(folder / "pairs.csv"), "--reward-model", models)
+    assert result.exit_code == 2
+    assert "4 scores added" in result.output
+    assert result.stderr.count("failed: score pickscore: ") == 1
+    assert str(broken) in result.stderr
+
+
 def write_to(path, content):
     path.write_bytes(content)
     return path

@@ -76,6 +76,23 @@ def pickscore(tmp_path_factory):
     return made_pickscore.checkpoint(tmp_path_factory.mktemp("pickscore"))
 
 
+def manifest():
+    spec = str(ModelSpec(adapter="a", name="g", revision="v1"))
+    return RunManifest(
+        schema_version=2,
+        benchmark_version="0",
+        datasets={},
+        specs={"generators": {"g": spec}, "reward_models": {}, "judges": {}},
+        functional_digest="",
+        packages={},
+        git_commit=None,
+        dirty=None,
+        seed=0,
+        created="",
+        status="started",
+    )
+
+
 def work_off(run, models, batch_size=2):
     work = scoring.scoring(run, models)
     return local.run(work.make, work.items, batch_size=batch_size, description="score", prepare=work.prepare)
@@ -202,23 +219,7 @@ def test_tables_do_not_depend_on_the_batch_size(run, pickscore, tmp_path):
 def test_results_for_cut_and_uncut_prompts_stand_apart(run, pickscore):
     from widespectrum.runs import write_manifest
 
-    spec = str(ModelSpec(adapter="a", name="g", revision="v1"))
-    write_manifest(
-        run,
-        RunManifest(
-            schema_version=2,
-            benchmark_version="0",
-            datasets={},
-            specs={"generators": {"g": spec}, "reward_models": {}, "judges": {}},
-            functional_digest="",
-            packages={},
-            git_commit=None,
-            dirty=None,
-            seed=0,
-            created="",
-            status="started",
-        ),
-    )
+    write_manifest(run, manifest())
     (run / "run.toml").write_text("[evaluate]\nn_resamples = 50\n")
     assert work_off(run, {"pickscore": load_reward_model("pickscore", **pickscore)}) == []
     results.evaluate(run, parse_run_file("[evaluate]\nn_resamples = 50\n"))
@@ -269,3 +270,25 @@ def test_the_place_of_a_checkpoint_is_no_part_of_what_a_run_asks_for():
     )
     assert first.asks_for == second.asks_for
     assert first.asks_for != parse_run_file('[[reward_models]]\nname = "pickscore"\ndtype = "bfloat16"\n').asks_for
+
+
+def test_a_checkpoint_that_cannot_be_loaded_leaves_the_other_models(run, pickscore, tmp_path):
+    from widespectrum.runs import write_manifest
+
+    write_manifest(run, manifest())
+    (run / "run.toml").write_text("")
+    broken = tmp_path / "broken"
+    shutil.copytree(pickscore["checkpoint"], broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    models = {
+        "broken": load_reward_model("pickscore", **{**pickscore, "checkpoint": broken}),
+        "sharpness": load_reward_model("sharpness"),
+    }
+    said = []
+    chosen = stages.Models(generators={}, reward_models=models, judges={})
+    (failure,) = stages.score(run, parse_run_file(""), chosen, said.append)
+    assert failure.cause == "input"
+    assert failure.reason.startswith(f"score broken: {weights} ")
+    assert said == ["score: 12 scores of 3 image pairs, 0 API calls"]
+    assert {key[0] for key in scores(run)} == {"sharpness"}

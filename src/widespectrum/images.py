@@ -22,6 +22,7 @@ __all__ = ["ImageReader", "decode", "encode"]
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 _GROUPS_IN_MEMORY = 4
+_OPENING = Lock()
 _TOO_LARGE = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)
 
 
@@ -39,11 +40,12 @@ def decode(content: bytes, where: str, formats: Sequence[str] = FORMATS) -> Imag
     RunFolderError for bytes of no image of these `formats`, a damaged image, and one beyond Pillow's pixel limit.
     """
     try:
-        with warnings.catch_warnings():
+        # The filters of warnings belong to the process, not to a thread.
+        with _OPENING, warnings.catch_warnings():
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
             # Other decoders are kept away from bytes of unknown origin: some of them start programs.
             image = PIL.Image.open(io.BytesIO(content), formats=tuple(formats))
-            image.load()
+        image.load()
     except PIL.UnidentifiedImageError:
         raise RunFolderError(f"{where} cannot be decoded: expected {', '.join(formats)}, got other bytes") from None
     except _TOO_LARGE:

@@ -103,6 +103,10 @@ class PreparingRewardModel(RewardModel, Protocol):
     window: int | None
     """Tokens that it reads of a prompt, start and end included; None where it reads all of it, or nothing."""
 
+    def open(self) -> None:
+        """Load now what is otherwise loaded with the first image. InputError where it is not what it should be."""
+        ...
+
     def prepare(self, image: Image) -> Any:
         """The image as it is read; runs in threads. InputError for an image that cannot be scored."""
         ...

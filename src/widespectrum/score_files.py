@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import fcntl
 import io
 import json
 import os
@@ -26,13 +27,12 @@ from .engine.local import salvage
 from .errors import InputError, ModelError, RunFolderError
 from .images import decode
 from .prompts.tables import read_table
-from .protocols import PreparingRewardModel, RewardModel
-from .scoring import score_images
+from .protocols import RewardModel
+from .scoring import opened, prepares, score_images
 from .types import ModelSpec
 
-__all__ = ["SUFFIXES", "ScoredRow", "score_file"]
+__all__ = ["ScoredRow", "score_file"]
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 
 
@@ -50,6 +50,10 @@ class ScoredRow:
     truncated: bool | None
     special: bool | None
     spec: str
+
+
+_FIELDS = [field.name for field in dataclasses.fields(ScoredRow)]
+_HEADER = ",".join(f'"{name}"' for name in _FIELDS) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,38 +84,67 @@ class _Ready:
 
 
 class _Output:
-    """The lines that are there; appends to them."""
+    """The lines that are there, and appends to them; the file belongs to this process until it is closed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._is_csv = path.suffix.lower() == ".csv"
-        self._fields = [field.name for field in dataclasses.fields(ScoredRow)]
         self.done: dict[tuple[str, str, str], str] = {}
-        if path.exists():
+        self._file = path.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._read()
+        except BlockingIOError:
+            self._file.close()
+            raise InputError(f"{path} is in use by another process: wait for it to end, or stop it") from None
+        except InputError:
+            self._file.close()
+            raise
+
+    def close(self) -> None:
+        """Give the file free; one without a line is removed."""
+        if not self._file.tell():
+            self.path.unlink(missing_ok=True)
+        self._file.close()
 
     def _read(self) -> None:
         """Take up what is there; a line that a killed process left unfinished is cut off."""
-        content = self.path.read_bytes()
+        self._file.seek(0)
+        content = self._file.read()
         whole = content[: content.rfind(b"\n") + 1]
         # An odd number of quotes: the line break stands inside a prompt.
         while self._is_csv and whole.count(b'"') % 2:
             whole = whole[: whole.rfind(b"\n", 0, -1) + 1]
         try:
-            text = whole.decode()
-            rows = list(csv.DictReader(io.StringIO(text, newline=""))) if self._is_csv else self._lines(text)
+            if not (whole or content).startswith(self._beginning[: len(content)]):
+                raise ValueError("its beginning is another one")
+            rows = self._records(whole.decode())
             self.done = {(row["image"], row["prompt"], row["reward_model"]): row["spec"] for row in rows}
+            for spec in set(self.done.values()):
+                ModelSpec.parse(spec)
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise InputError(
-                f"{self.path} is there and does not hold scores ({type(error).__name__}: {error}): expected the "
-                f"columns {', '.join(self._fields)}; choose another file with --out"
+                f"{self.path} is there and does not hold scores ({error}): expected the columns {', '.join(_FIELDS)}; "
+                "choose another file with --out"
             ) from None
         if whole != content:
-            os.truncate(self.path, len(whole))
+            self._file.truncate(len(whole))
+            self._file.seek(0, os.SEEK_END)
 
-    @staticmethod
-    def _lines(text: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    @property
+    def _beginning(self) -> bytes:
+        """How every file of ours begins."""
+        return _HEADER.encode() if self._is_csv else b'{"image": '
+
+    def _records(self, text: str) -> list[dict[str, Any]]:
+        if self._is_csv:
+            rows: list[dict[str, Any]] = list(csv.DictReader(io.StringIO(text, newline="")))
+        else:
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+        for number, row in enumerate(rows, start=1):
+            if list(row) != _FIELDS or not isinstance(row["spec"], str):
+                raise ValueError(f"score {number} has other columns")
+        return rows
 
     def check(self, table: Path, asked: Sequence[_Asked]) -> None:
         """InputError where a prompt is too long to be read back from this file."""
@@ -124,19 +157,21 @@ class _Output:
                 )
 
     def append(self, rows: Sequence[ScoredRow]) -> None:
+        """Add lines so that a crash loses no finished one."""
+        if not rows:
+            return
         buffer = io.StringIO(newline="")
         if self._is_csv:
+            buffer.write("" if self._file.tell() else _HEADER)
             # Quoted, because a prompt may hold any kind of line break.
-            writer = csv.DictWriter(buffer, self._fields, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-            if not self.path.exists() or not self.path.stat().st_size:
-                writer.writeheader()
+            writer = csv.DictWriter(buffer, _FIELDS, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
             writer.writerows(dataclasses.asdict(row) for row in rows)
         else:
             buffer.writelines(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in rows)
-        with self.path.open("ab") as file:
-            file.write(buffer.getvalue().encode())
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.write(buffer.getvalue().encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.done |= {(row.image, row.prompt, row.reward_model): row.spec for row in rows}
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -166,6 +201,8 @@ def _read_asked(path: Path) -> list[_Asked]:
         for name in ("image", "prompt"):
             if not isinstance(row.get(name), str):
                 raise InputError(f"{path}, row {number}: expected a text as {name}, got {row.get(name)!r}")
+        if any("\ud800" <= letter <= "\udfff" for letter in row["image"] + row["prompt"]):
+            raise InputError(f"{path}, row {number}: half of a surrogate pair is no text: write the row in UTF-8 again")
         if not row["image"].strip():
             raise InputError(f"{path}, row {number}: the path of the image is empty")
         found.append(_Asked(number, row["image"], row["prompt"]))
@@ -178,10 +215,10 @@ def _open_image(path: Path) -> Image:
     """The decoded image as it is stored: its mode is kept and its EXIF orientation left alone, as reward models do."""
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be opened ({error.strerror}): paths are relative to the folder of the table"
-        ) from None
+    # a path with a null character is a ValueError
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path} cannot be opened ({reason}): paths are relative to the folder of the table") from None
     try:
         return decode(content, str(path), formats=_FORMATS)
     except RunFolderError as error:
@@ -196,32 +233,62 @@ def score_file(
     InputError for a table or an output file that cannot be read, and where `out` holds scores of another model under
     the same name.
     """
-    asked, output = _read_asked(table), _Output(out)
-    output.check(table, asked)
-    specs = {label: str(model.spec) for label, model in models.items()}
-    _check_specs(out, output.done, specs)
-    todo: dict[str, dict[str, list[_Asked]]] = {}
-    for label, each in ((label, each) for label in models for each in asked):
-        if (each.image, each.prompt, label) not in output.done:
-            todo.setdefault(each.image, {}).setdefault(label, []).append(each)
-    before = len(output.done)
+    asked = _read_asked(table)
+    specs, failures = _specs(models)
+    output = _Output(out)
+    try:
+        output.check(table, asked)
+        _check_specs(out, output.done, specs)
+        before = len(output.done)
+        usable, refused = opened({label: models[label] for label in specs})
+        todo = _todo(asked, list(usable), output.done)
+        prepare, make = partial(_prepare, table.parent, usable), partial(_make, usable, specs, output)
+        found = local.run(make, todo, batch_size=batch_size, description="score", prepare=prepare)
+        return len(output.done) - before, [*failures, *refused, *found]
+    finally:
+        output.close()
 
-    def prepare(item: tuple[str, Mapping[str, Sequence[_Asked]]]) -> _Ready:
-        name, rows = item
+
+def _specs(models: Mapping[str, RewardModel]) -> tuple[dict[str, str], list[Failure]]:
+    """The specs of the models by label, and why some have none."""
+    specs, failures = {}, []
+    for label, model in models.items():
         try:
-            image = _open_image(table.parent / name)
+            specs[label] = str(model.spec)
         except InputError as error:
-            return _Ready(rows, {}, str(error))
-        return _Ready(rows, {label: _input(models[label], image) for label in rows})
+            failures.append(Failure(str(error), "input", label))
+    return specs, failures
 
-    def make(batch: Sequence[_Ready]) -> list[Failure]:
-        rows, failures = _score_batch(batch, models, specs)
-        output.append(rows)
-        output.done |= {(row.image, row.prompt, row.reward_model): row.spec for row in rows}
-        return failures
 
-    failures = local.run(make, list(todo.items()), batch_size=batch_size, description="score", prepare=prepare)
-    return len(output.done) - before, failures
+def _todo(
+    asked: Sequence[_Asked], labels: Sequence[str], done: Mapping[tuple[str, str, str], str]
+) -> list[tuple[str, dict[str, list[_Asked]]]]:
+    """Image by image, what each reward model has to score."""
+    todo: dict[str, dict[str, list[_Asked]]] = {}
+    for label in labels:
+        for each in asked:
+            if (each.image, each.prompt, label) not in done:
+                todo.setdefault(each.image, {}).setdefault(label, []).append(each)
+    return list(todo.items())
+
+
+def _prepare(
+    folder: Path, models: Mapping[str, RewardModel], item: tuple[str, Mapping[str, Sequence[_Asked]]]
+) -> _Ready:
+    name, rows = item
+    try:
+        image = _open_image(folder / name)
+    except InputError as error:
+        return _Ready(rows, {}, str(error))
+    return _Ready(rows, {label: _input(models[label], image) for label in rows})
+
+
+def _make(
+    models: Mapping[str, RewardModel], specs: Mapping[str, str], output: _Output, batch: Sequence[_Ready]
+) -> list[Failure]:
+    rows, failures = _score_batch(batch, models, specs)
+    output.append(rows)
+    return failures
 
 
 def _check_specs(out: Path, done: Mapping[tuple[str, str, str], str], specs: Mapping[str, str]) -> None:
@@ -233,7 +300,7 @@ def _check_specs(out: Path, done: Mapping[tuple[str, str, str], str], specs: Map
 
 
 def _input(model: RewardModel, image: Image) -> Any:
-    if not isinstance(model, PreparingRewardModel):
+    if not prepares(model):
         return image
     try:
         return model.prepare(image)
@@ -281,7 +348,7 @@ def _score(
 
 def _row(model: RewardModel, label: str, spec: str, asked: _Asked, score: float) -> ScoredRow:
     truncated = special = None
-    if isinstance(model, PreparingRewardModel):
+    if prepares(model):
         special = model.has_special([asked.prompt])[0]
         truncated = model.window is not None and model.count_tokens([asked.prompt])[0] > model.window
     return ScoredRow(

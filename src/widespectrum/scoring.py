@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from .pipeline import ROLES, Pair, Work, image_pairs
 from .protocols import PreparingRewardModel, RewardModel, TwoTowerRewardModel
 from .types import Prompt, Role, Score
 
-__all__ = ["Reading", "read_prompt", "score_images", "scoring", "unscored"]
+__all__ = ["Reading", "opened", "prepares", "read_prompt", "score_images", "scoring", "unscored"]
 
 Key: TypeAlias = tuple[str, str, int]
 """(pair_id, generator, seed)."""
@@ -48,9 +48,28 @@ class _Ready:
     unreadable: str = ""
 
 
+def prepares(model: RewardModel) -> TypeGuard[PreparingRewardModel]:
+    """Whether `model` is a PreparingRewardModel; isinstance would read attributes, some of which load weights."""
+    return callable(getattr(type(model), "score_prepared", None))
+
+
+def opened(models: Mapping[str, RewardModel]) -> tuple[dict[str, RewardModel], list[Failure]]:
+    """The models that can be loaded, loaded; and why the others cannot."""
+    found, failures = {}, []
+    for label, model in models.items():
+        try:
+            if prepares(model):
+                model.open()
+        except InputError as error:
+            failures.append(Failure(str(error), "input", label))
+        else:
+            found[label] = model
+    return found, failures
+
+
 def read_prompt(model: RewardModel, prompt: Prompt) -> Reading:
     """Whether `model` sees all of a prompt, and which requested dimensions it does not see."""
-    if not isinstance(model, PreparingRewardModel):
+    if not prepares(model):
         return Reading()
     special = model.has_special([prompt.text])[0]
     if model.window is None or model.count_tokens([prompt.text])[0] <= model.window:
@@ -133,7 +152,7 @@ def _open(reader: ImageReader, pair: Pair) -> tuple[Image, Image] | str:
 
 def _inputs(model: RewardModel, images: tuple[Image, Image]) -> tuple[Any, Any] | str:
     """What `model` reads of both images; a text says why it cannot."""
-    if not isinstance(model, PreparingRewardModel):
+    if not prepares(model):
         return images
     try:
         return model.prepare(images[0]), model.prepare(images[1])
@@ -170,7 +189,7 @@ def score_images(
     `inputs` are what `model.prepare` made, or images where the model prepares nothing.
     """
     image_rows, prompt_rows = rows
-    if isinstance(model, PreparingRewardModel):
+    if prepares(model):
         texts = list(dict.fromkeys(prompts))
         place = {text: number for number, text in enumerate(texts)}
         columns = [place[prompts[row]] for row in prompt_rows]

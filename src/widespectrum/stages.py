@@ -21,7 +21,7 @@ from .pipeline import Pair, Work
 from .prompts import PromptSet, load_prompt_set, open_photograph, read_prompts
 from .protocols import Generator, Judge, RewardModel
 from .rewards import load_reward_model
-from .scoring import scoring, unscored
+from .scoring import opened, scoring, unscored
 
 __all__ = [
     "Models",
@@ -212,13 +212,15 @@ def _calls(model: RewardModel, pairs: Sequence[Pair]) -> int:
 
 def score(run: Path, config: RunConfig, models: Models, say: Say) -> list[Failure]:
     """Score the pairs with every reward model; what failed."""
-    work = scoring(run, models.reward_models)
+    lacking = {label for _, labels in unscored(run, list(models.reward_models)).values() for label in labels}
+    usable, failures = opened({label: model for label, model in models.reward_models.items() if label in lacking})
+    work = scoring(run, usable)
     calls = sum(
-        _calls(model, [pair for pair, labels in work.items if label in labels])
-        for label, model in models.reward_models.items()
+        _calls(model, [pair for pair, labels in work.items if label in labels]) for label, model in usable.items()
     )
     say(f"score: {work.rows:,} scores of {len(work.items):,} image pairs, {calls:,} API calls")
-    return _work_off("score", [work], config.batch_size, say)
+    failures = [replace(failure, reason=f"score {failure.model}: {failure.reason}") for failure in failures]
+    return failures + _work_off("score", [work], config.batch_size, say)
 
 
 def judge(run: Path, config: RunConfig, models: Models, say: Say) -> list[Failure]:

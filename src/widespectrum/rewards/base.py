@@ -21,7 +21,7 @@ from widespectrum.protocols import Features
 from widespectrum.types import ModelSpec, Parameter
 
 from .checkpoints import Checkpoint
-from .inputs import check_inputs
+from .inputs import check_images, check_inputs, check_prompts, check_rows
 from .tokenization import TextTokenizer
 
 __all__ = [
@@ -161,6 +161,10 @@ class NeuralReward(ABC):
         """The loaded network."""
         return self._load()
 
+    def open(self) -> None:
+        """Load vocabulary and weights now. InputError where a file is not what it should be."""
+        _ = self.text_tokenizer, self.network
+
     @abstractmethod
     def _load(self) -> Any:
         """The network on `device` in `torch_dtype`, in eval mode."""
@@ -209,7 +213,9 @@ class NeuralReward(ABC):
 
         InputError for lists of unequal length or none, and for an image that this model cannot score.
         """
-        check_inputs(self.name, images, prompts)
+        images, prompts = check_inputs(self.name, images, prompts)
+        # Not in the threads that prepare: they would each look for the same files, and could not be interrupted.
+        self.open()
         distinct = {id(image): image for image in images}
         texts = list(dict.fromkeys(prompts))
         place = {text: number for number, text in enumerate(texts)}
@@ -300,7 +306,8 @@ class TwoTowerReward(NeuralReward):
 
     def encode_images(self, images: Sequence[Image]) -> Features:
         """Shape (N, D), rows of length 1; equal images are encoded once."""
-        check_inputs(self.name, images, [""] * len(images) if isinstance(images, Sequence) else [])
+        images = check_images(self.name, images)
+        self.open()
         rows = range(len(images))
         batches = [rows[start : start + self.batch_size] for start in rows[:: self.batch_size]]
         ahead = prepared_ahead(lambda row: self._prepare(images[row], row), batches)
@@ -308,8 +315,7 @@ class TwoTowerReward(NeuralReward):
 
     def encode_texts(self, prompts: Sequence[str]) -> Features:
         """Shape (N, D), rows of length 1; each distinct prompt is encoded once and kept."""
-        if isinstance(prompts, str) or not prompts:
-            raise InputError(f"{self.name} was given no prompts to encode: expected a list of at least one text")
+        prompts = check_prompts(self.name, prompts)
         distinct = dict.fromkeys(prompts)
         missing = [prompt for prompt in distinct if prompt not in self._texts]
         found = {prompt: self._texts.pop(prompt) for prompt in distinct if prompt in self._texts}
@@ -324,6 +330,7 @@ class TwoTowerReward(NeuralReward):
 
     def combine(self, image_features: Features, text_features: Features) -> NDArray[np.float64]:
         """Shape (N,): `scale` times the dot product of row i and row i."""
+        check_rows(self.name, image_features, text_features)
         values: Features = self.scale * np.einsum("nd,nd->n", image_features, text_features)
         return values
 

@@ -69,7 +69,7 @@ class BlipReward(NeuralReward):
                 checkpoint,
                 hub=HubFiles("Salesforce/blip-itm-large-coco", files),
                 hint=_HINT,
-                weights=("model*.safetensors*", "pytorch_model*.bin*", "*.pth"),
+                weights=("model.safetensors", "pytorch_model.bin", "model_large_retrieval_coco.pth", "*.pth"),
             ),
             device=device,
             dtype=dtype,
@@ -91,7 +91,9 @@ class BlipReward(NeuralReward):
 
     @cached_property
     def _layout(self) -> Layout:
-        return read_layout(self._weights, config=self.settings, sizes=_SIZES)
+        heads = [f"{part}.{leaf}" for part in self._parts for leaf in ("weight", "bias")]
+        cross = self.head == "itm"
+        return read_layout(self._weights, config=self.settings, sizes=_SIZES, heads=heads, cross=cross)
 
     @cached_property
     def text_tokenizer(self) -> TextTokenizer:
@@ -108,7 +110,7 @@ class BlipReward(NeuralReward):
         cross = self.head == "itm"
         towers = build_towers(self._weights, self._layout, cross=cross, dtype=self.torch_dtype, device=self.device)
         shapes = self._weights.shapes
-        sizes = {name: shapes.get(f"{name}.weight", (2, 2)) for name in self._parts}
+        sizes = {name: shapes[f"{name}.weight"] for name in self._parts}
         heads = empty(lambda: torch.nn.ModuleDict({name: torch.nn.Linear(*size[::-1]) for name, size in sizes.items()}))
         names = {name: name for name, _ in heads.named_parameters()}
         fill(heads, self._weights, names, dtype=torch.float32, device=self.device)

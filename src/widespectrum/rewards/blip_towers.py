@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -28,8 +28,13 @@ WINDOW = 35
 """Tokens that BLIP and ImageReward read of a prompt, [CLS] and [SEP] included."""
 
 _PROMPTS_KEPT = 16384
-Shapes = Mapping[str, tuple[int, ...]]
 _HEAD = 64
+_SETTINGS: Mapping[str, Any] = {
+    **dict.fromkeys(("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size"), int),
+    "layer_norm_eps": (int, float),
+}
+"""What is read of a configuration, and of which type it is."""
+
 _EPS = {"vision": 1e-6, "text": 1e-12}
 
 # The tensors of a tower: our name to that of the container; {} is the number of the layer.
@@ -92,33 +97,73 @@ class Layout:
 
 
 def read_layout(
-    weights: Weights, *, prefix: str = "", config: Path | None = None, sizes: Mapping[int, int] | None = None
+    weights: Weights,
+    *,
+    prefix: str = "",
+    config: Path | None = None,
+    sizes: Mapping[int, int] | None = None,
+    heads: Sequence[str] = (),
+    cross: bool = True,
 ) -> Layout:
     """The layout of the BLIP model in `weights`, whose names start with `prefix`.
 
     Sizes come from the shapes. Heads and epsilons come from `config` (a med_config.json, or the config.json of
     transformers, which also gives the image size); without it a head is 64 wide, and the epsilons are BLIP's. The image
     size is the one of the position embedding, unless `sizes` maps it to the one that the model runs at. InputError
-    where the weights are not those of a BLIP, or the configuration does not fit.
+    where tensors are missing, of both towers (attention to images only with `cross`) or of `heads`, the names of the
+    others that the model needs; and where the configuration does not fit.
     """
     table = _HUB_VISION if _HUB_VISION["cls"] in weights.shapes else _BLIP_VISION
     vision = {ours: prefix + name for ours, name in table.items()}
     text = {ours: prefix + name for ours, name in _TEXT.items()}
-    needed = [vision["positions"], f"{vision['patches']}.weight", f"{text['words']}.weight"]
-    weights.require(needed)
+    depths = [_depth(weights, part) for part in (vision, text)]
+    tensors = [*_tensors(vision, max(1, depths[0])), *_tensors(text, max(1, depths[1]), cross=cross)]
+    weights.require([*tensors, *heads], more=0 in depths)
     _, tokens, width = weights.shapes[vision["positions"]]
     patch = weights.shapes[f"{vision['patches']}.weight"][-1]
     of_vision, of_text = _parts(config)
+    for part, said, table, depth in (("vision", of_vision, vision, depths[0]), ("text", of_text, text, depths[1])):
+        _agree(config, f"{part} tower", said, _sizes(weights, table, depth))
     size = round((tokens - 1) ** 0.5) * patch
     return Layout(
         vision=vision,
         text=text,
         image_size=of_vision.get("image_size") or (sizes or {}).get(size, size),
         vision_heads=_heads(width, of_vision, f"{weights.where}, vision tower"),
-        text_heads=_heads(weights.shapes[needed[2]][1], of_text, f"{weights.where}, text tower"),
+        text_heads=_heads(weights.shapes[f"{text['words']}.weight"][1], of_text, f"{weights.where}, text tower"),
         vision_eps=of_vision.get("layer_norm_eps", _EPS["vision"]),
         text_eps=of_text.get("layer_norm_eps", _EPS["text"]),
     )
+
+
+def _depth(weights: Weights, table: Mapping[str, str]) -> int:
+    return weights.depth(table["layers.{}.up"])
+
+
+def _tensors(table: Mapping[str, str], depth: int, *, cross: bool = True) -> Iterator[str]:
+    """The container's names of all tensors of a tower with `depth` layers."""
+    bare = {"cls"} | ({"positions"} if "cls" in table else set())
+    for ours, name in table.items():
+        kinds = ("",) if ours in bare else (".weight",) if ours in ("words", "positions") else (".weight", ".bias")
+        if cross or ".image." not in ours:
+            numbers = range(depth) if "{}" in name else (0,)
+            yield from (name.format(number) + kind for number in numbers for kind in kinds)
+
+
+def _sizes(weights: Weights, table: Mapping[str, str], depth: int) -> dict[str, int]:
+    """What the shapes say of a tower, under the names of a configuration."""
+    inner, width = weights.shapes[f"{table['layers.{}.up']}.weight".format(0)]
+    return {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": depth}
+
+
+def _agree(path: Path | None, part: str, said: Mapping[str, Any], seen: Mapping[str, int]) -> None:
+    """InputError where the configuration says other sizes than the shapes."""
+    for name, size in seen.items():
+        if said.get(name, size) != size:
+            raise InputError(
+                f"{path} belongs to another checkpoint: of the {part} it says {name} {said[name]}, and the tensors say "
+                f"{size}"
+            )
 
 
 def _heads(width: int, config: Mapping[str, Any], where: str) -> int:
@@ -141,6 +186,11 @@ def _parts(path: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{path}: expected the configuration of a BLIP model in JSON ({error}); get it again"
         ) from None
     for part in (vision, text):
+        for name, kind in _SETTINGS.items():
+            value = part.get(name, 1)
+            if isinstance(value, bool) or not isinstance(value, kind) or value <= 0:
+                what = "a whole number" if kind is int else "a number"
+                raise InputError(f"{path}: expected {what} above 0 as {name}, got {value!r}; get it again")
         if part.get("hidden_act", "gelu") != "gelu":
             raise InputError(f"{path}: expected hidden_act gelu, as BLIP has; got {part['hidden_act']}")
     return vision, text
@@ -220,8 +270,8 @@ def _look(part: Any, asking: Any, states: Any, heads: int, mask: Any) -> Any:
 
 def build_towers(weights: Weights, layout: Layout, *, cross: bool, dtype: Any, device: str) -> Towers:
     """Both towers of `weights`; the text tower looks at images only with `cross`."""
-    vision = empty(lambda: _vision(weights.shapes, layout))
-    text = empty(lambda: _text(weights.shapes, layout, cross))
+    vision = empty(lambda: _vision(weights, layout))
+    text = empty(lambda: _text(weights, layout, cross))
     fill(vision, weights, _names(vision, layout.vision), dtype=dtype, device=device)
     fill(text, weights, _names(text, layout.text), dtype=dtype, device=device)
     _interpolate(vision, weights, layout)
@@ -241,20 +291,13 @@ def _names(module: Any, table: Mapping[str, str]) -> dict[str, str]:
     return names
 
 
-def _depth(shapes: Shapes, name: str) -> int:
-    """Layers of which the container has anything, at least one: fill() says what any of them lacks."""
-    start, _, end = name.partition("{}")
-    pattern = re.compile(rf"{re.escape(start)}(\d+){re.escape(end[: end.index('.') + 1])}")
-    return 1 + max((int(found[1]) for each in shapes if (found := pattern.match(each))), default=0)
-
-
-def _vision(shapes: Shapes, layout: Layout) -> Any:
+def _vision(weights: Weights, layout: Layout) -> Any:
     import torch
     from torch.nn import Conv2d, LayerNorm, Linear, ModuleDict, ModuleList, Parameter
 
-    names = layout.vision
+    names, shapes = layout.vision, weights.shapes
     width, _, patch, _ = shapes[f"{names['patches']}.weight"]
-    hidden = shapes.get(f"{names['layers.{}.up']}.weight".format(0), (4 * width,))[0]
+    hidden = shapes[f"{names['layers.{}.up']}.weight".format(0)][0]
 
     def layer() -> Any:
         return ModuleDict(
@@ -271,7 +314,7 @@ def _vision(shapes: Shapes, layout: Layout) -> Any:
     tower = ModuleDict(
         {
             "patches": Conv2d(3, width, patch, stride=patch),
-            "layers": ModuleList([layer() for _ in range(_depth(shapes, names["layers.{}.up"]))]),
+            "layers": ModuleList([layer() for _ in range(_depth(weights, names))]),
             "norm": LayerNorm(width, eps=layout.vision_eps),
         }
     )
@@ -280,14 +323,14 @@ def _vision(shapes: Shapes, layout: Layout) -> Any:
     return tower
 
 
-def _text(shapes: Shapes, layout: Layout, cross: bool) -> Any:
+def _text(weights: Weights, layout: Layout, cross: bool) -> Any:
     import torch
     from torch.nn import Embedding, LayerNorm, Linear, ModuleDict, ModuleList
 
-    names = layout.text
+    names, shapes = layout.text, weights.shapes
     vocabulary, width = shapes[f"{names['words']}.weight"]
-    positions = shapes.get(f"{names['positions']}.weight", (512,))[0]
-    hidden = shapes.get(f"{names['layers.{}.up']}.weight".format(0), (4 * width,))[0]
+    positions = shapes[f"{names['positions']}.weight"][0]
+    hidden = shapes[f"{names['layers.{}.up']}.weight".format(0)][0]
     of_images = shapes[f"{layout.vision['patches']}.weight"][0]
 
     def attention(source: int) -> Any:
@@ -308,7 +351,7 @@ def _text(shapes: Shapes, layout: Layout, cross: bool) -> Any:
             "words": embedding(vocabulary),
             "positions": embedding(positions),
             "norm": LayerNorm(width, eps=layout.text_eps),
-            "layers": ModuleList([layer() for _ in range(_depth(shapes, names["layers.{}.up"]))]),
+            "layers": ModuleList([layer() for _ in range(_depth(weights, names))]),
         }
     )
 

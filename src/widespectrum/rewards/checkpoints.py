@@ -18,7 +18,7 @@ from widespectrum.hub import download_snapshot, resolve_revision
 
 from .containers import Stored, reading, stored_tensors
 from .filling import empty, fill
-from .identity import identify
+from .identity import FILES, identify
 from .weights import Take, Weights
 
 __all__ = ["Checkpoint", "HubFiles", "Take", "Weights", "empty", "fill", "identify", "open_weights"]
@@ -64,9 +64,11 @@ class Checkpoint:
         self._given = None if path is None else Path(path).expanduser()
         if self._given is None:
             return
+        if not str(path).strip():
+            raise InputError(f"{name}: the path of the checkpoint is empty: give a file or a folder")
         with reading(self._given):
             if not self._given.exists():
-                what = f"{' or '.join(self.weights)}, or a folder with it" if self.weights else "a file or a folder"
+                what = f"{_readable(self.weights)}, or a folder with it" if self.weights else "a file or a folder"
                 raise InputError(f"{name}: there is nothing at {path}: expected {what}")
 
     @cached_property
@@ -74,8 +76,10 @@ class Checkpoint:
         """The local file or folder, after a download where no path was given. InputError, HubError."""
         if self._given is not None:
             return self._given
+        # Asked for first: what fails there says itself what can be given instead.
+        revision = self._revision
         with self._from_hub() as hub:
-            return download_snapshot(hub.repo, "model", self._revision, patterns=hub.patterns)
+            return download_snapshot(hub.repo, "model", revision, patterns=hub.patterns)
 
     @cached_property
     def pin(self) -> dict[str, str]:
@@ -127,16 +131,31 @@ def open_weights(path: Path, *, wanted: str, names: Sequence[str] = ()) -> Weigh
     `model` or `module`), a TorchScript archive, or a pickled network. `wanted` names the model and `names` the files
     that were expected, for messages. Nothing is executed. InputError where it is damaged, or no checkpoint.
     """
-    if not path.is_dir():
-        return Weights(str(path), stored_tensors(path), wanted)
-    with reading(path):
-        found = [path / name for name in _TRANSFORMERS if (path / name).is_file()] or _matching(path, _WEIGHTS)
-    if not found or (found[0].name not in _TRANSFORMERS and len(found) > 1):
-        came = ", ".join(each.name for each in found[:5]) or "no weights"
-        expected = " or ".join(names or _TRANSFORMERS)
-        raise InputError(f"{path}: expected {expected} of {wanted}, the folder holds {came}")
-    stored = _sharded(found[0]) if found[0].name.endswith(".index.json") else stored_tensors(found[0])
+    file = _of_folder(path, wanted, names) if path.is_dir() else path
+    stored = _sharded(file) if path.is_dir() and file.name.endswith(".index.json") else stored_tensors(file)
     return Weights(str(path), stored, wanted)
+
+
+def _of_folder(folder: Path, wanted: str, names: Sequence[str]) -> Path:
+    """The file with the weights, or their index, in a folder that has none of the official names."""
+    with reading(folder):
+        files = [folder / name for name in _TRANSFORMERS if (folder / name).is_file()] or _matching(folder, _WEIGHTS)
+    expected = f"expected {_readable(names or _TRANSFORMERS)} of {wanted}"
+    if not files or (files[0].name not in _TRANSFORMERS and len(files) > 1):
+        came = ", ".join(each.name for each in files[:5]) or "no weights"
+        raise InputError(f"{folder}: {expected}, the folder holds {came}")
+    owner = FILES.get(files[0].name, wanted)
+    if owner != wanted and files[0].name not in names:
+        raise InputError(
+            f"{folder}: {expected}, the folder holds {files[0].name}, which is the file of {owner}: give another, or "
+            "the file itself if it is meant"
+        )
+    return files[0]
+
+
+def _readable(names: Sequence[str]) -> str:
+    """Names of files for a message, without the patterns that stand for any other name."""
+    return " or ".join([name for name in names if "*" not in name] or names)
 
 
 def _sharded(index: Path) -> Mapping[str, Stored]:

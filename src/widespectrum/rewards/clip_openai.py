@@ -6,7 +6,7 @@ Radford et al. 2021, arXiv 2103.00020; Wu et al. 2023, "Human Preference Score",
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 from weakref import WeakValueDictionary
 
 from PIL.Image import Image
@@ -58,7 +58,7 @@ class OpenAIClip(ClipReward):
         """Shortest side 224 (bicubic) and center crop in the mode of the image, then RGB, CLIP's mean and deviation."""
         return clip_crop(image, self.image_size, rgb_first=False)
 
-    def _load(self) -> Any:
+    def _towers(self) -> Towers:
         path = self.container.path
         key = (str(path.resolve()), path.stat().st_mtime_ns, self.dtype, self.device)
         towers = _TOWERS.get(key)

@@ -8,7 +8,7 @@ from typing import Any
 
 from .base import TwoTowerReward
 from .checkpoints import Checkpoint
-from .clip_towers import CONTEXT, Activation, Towers, build_towers, image_size
+from .clip_towers import CONTEXT, Activation, Towers, build_towers, check_tokens, image_size
 from .tokenization import Style, TextTokenizer, load_clip_bpe
 
 __all__ = ["ClipReward", "load_towers", "normalized", "vocabulary"]
@@ -61,6 +61,11 @@ class ClipReward(TwoTowerReward):
         return load_clip_bpe(self.tokenizer_path or vocabulary(self.checkpoint), self.style)
 
     def _load(self) -> Towers:
+        if self.text_tokenizer is not None:
+            check_tokens(self.container.open(), self.text_tokenizer.size)
+        return self._towers()
+
+    def _towers(self) -> Towers:
         return load_towers(self.container, dtype=self.torch_dtype, device=self.device, activation=self.activation)
 
     def _encode(self, pixels: Any) -> Any:

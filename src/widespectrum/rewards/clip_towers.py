@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from widespectrum.errors import InputError
 
 from .checkpoints import Take, Weights, empty, fill
 
-__all__ = ["CONTEXT", "Activation", "Towers", "build_towers", "image_size"]
+__all__ = ["CONTEXT", "Activation", "Towers", "build_towers", "check_tokens", "image_size", "tower_weights"]
 
 CONTEXT = 77
 """Tokens that every CLIP here reads, start and end included."""
@@ -28,6 +28,13 @@ Activation = Literal["gelu", "quick_gelu"]
 
 _HEAD_WIDTH = 64
 _VIT_H_HEAD_WIDTH = 80
+
+_OTHERS: Mapping[Activation, tuple[tuple[int, int, int], str, str]] = {
+    "quick_gelu": ((1280, 32, 1024), "a CLIP ViT-H (hpsv2, hpsv2.1, pickscore, mps)", "ViT-L"),
+    "gelu": ((1024, 24, 768), "a CLIP ViT-L (clip-l, hps)", "ViT-H"),
+}
+"""What can be taken for a family's checkpoint: width and layers of the image tower and width of the text tower, what
+has them, and what is wanted. Reduced models have other sizes."""
 
 _VISION, _TEXT = "vision_model", "text_model"
 _PATCHES = f"{_VISION}.embeddings.patch_embedding.weight"
@@ -121,9 +128,13 @@ def build_towers(
     """
     names = _Names(weights, prefix)
     vision, text = _towers(names, activation)
+    _refuse_other(weights, (vision.hidden_size, vision.num_hidden_layers, text.hidden_size), activation)
     if config is not None:
         vision, text = _configured(config, vision, text)
     settings = _settings(names, vision, text)
+    if config is not None:
+        _check_images(config, settings["vision_config"])
+    weights.expect(dict(names.packed(vision, text)))
     model = empty(lambda: _clip(settings))
     fill(model, weights, dict(names.pairs(vision, text)), dtype=dtype, device=device)
     logarithm = names.top("logit_scale")
@@ -140,15 +151,31 @@ def image_size(weights: Weights, *, prefix: str = "") -> int:
     return _grid(_Names(weights, prefix)) * _Names(weights, prefix).shape(_PATCHES)[-1]
 
 
+def check_tokens(weights: Weights, tokens: int, *, prefix: str = "") -> None:
+    """InputError where the text tower in `weights` has embeddings of fewer than `tokens` tokens."""
+    names = _Names(weights, prefix)
+    if (rows := names.shape(_TOKENS)[0]) < tokens:
+        raise InputError(
+            f"{weights.where}: {names.top(_TOKENS)} has {rows} rows and the tokenizer {tokens} tokens: give the "
+            "vocabulary of this checkpoint as tokenizer, or download the checkpoint again"
+        )
+
+
+def tower_weights(weights: Weights, *, prefix: str = "") -> tuple[list[str], bool]:
+    """(names of all tensors of both towers, whether there are more: of a tower without any layer one is listed)."""
+    names = _Names(weights, prefix, check=False)
+    return names.sources(), 0 in map(names.depth, _STEMS)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Tower:
     """One transformer; `inner` is the width of its feed-forward layers. Fields as transformers calls them."""
 
-    hidden_size: int
     num_hidden_layers: int
-    intermediate_size: int
-    num_attention_heads: int
-    hidden_act: str
+    hidden_size: int = 0
+    intermediate_size: int = 0
+    num_attention_heads: int = 1
+    hidden_act: str = "gelu"
     layer_norm_eps: float = 1e-5
 
     @property
@@ -159,11 +186,12 @@ class _Tower:
 class _Names:
     """What the tensors of a CLIP are called in one file, and what their shapes are."""
 
-    def __init__(self, weights: Weights, prefix: str) -> None:
+    def __init__(self, weights: Weights, prefix: str, *, check: bool = True) -> None:
         self.weights, self.prefix = weights, prefix
-        self.openai = f"{prefix}visual.conv1.weight" in weights.shapes
-        wanted = [*map(self.top, _TOP), *(self.layer(tower, 0, "mlp.fc1.weight") for tower in _STEMS)]
-        weights.require(wanted)
+        starts = (f"{prefix}{_VISION}.", f"{prefix}{_TEXT}.")
+        self.openai = not prefix.startswith("model.") and not any(name.startswith(starts) for name in weights.shapes)
+        if check:
+            weights.require(self.sources(), more=0 in map(self.depth, _STEMS))
 
     def top(self, name: str) -> str:
         """The name of a tensor outside the layers."""
@@ -175,6 +203,22 @@ class _Names:
             return f"{self.prefix}{tower}.encoder.layers.{number}.{name}"
         module, _, kind = name.rpartition(".")
         return f"{self.prefix}{_STEMS[tower]}.{number}.{_IN_LAYER[module]}.{kind}"
+
+    def depth(self, tower: str) -> int:
+        """The number of layers, of those of which there is anything."""
+        return self.weights.depth(self.layer(tower, "{}", "layer_norm1.weight"))
+
+    def sources(self) -> list[str]:
+        """The names of all tensors."""
+        towers = (_Tower(num_hidden_layers=max(1, self.depth(part))) for part in _STEMS)
+        return [take.source if isinstance(take, Take) else take for _, take in self.pairs(*towers)]
+
+    def packed(self, *towers: _Tower) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """(name, shape) of the tensors of which attention takes three parts."""
+        for part, tower in zip(_STEMS, towers, strict=True):
+            for number in range(tower.num_hidden_layers if self.openai else 0):
+                stem, width = f"{self.prefix}{_STEMS[part]}.{number}.attn.in_proj_", tower.hidden_size
+                yield from ((f"{stem}weight", (3 * width, width)), (f"{stem}bias", (3 * width,)))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor outside the layers."""
@@ -211,13 +255,33 @@ def _towers(names: _Names, activation: Activation) -> tuple[_Tower, _Tower]:
         made.append(
             _Tower(
                 hidden_size=width,
-                num_hidden_layers=names.weights.depth(names.layer(part, "{}", "layer_norm1.weight")),
+                num_hidden_layers=names.depth(part),
                 intermediate_size=names.weights.shapes[names.layer(part, 0, "mlp.fc1.weight")][0],
                 num_attention_heads=max(1, width // (_VIT_H_HEAD_WIDTH if wide else _HEAD_WIDTH)),
                 hidden_act=activation,
             )
         )
     return made[0], made[1]
+
+
+def _refuse_other(weights: Weights, sizes: tuple[int, int, int], activation: Activation) -> None:
+    """InputError for a CLIP of full size that is not the family's: it would load, and score with the wrong heads."""
+    other, what, own = _OTHERS[activation]
+    if sizes == other:
+        raise InputError(
+            f"{weights.where} is no checkpoint of {weights.wanted}, which is a {own}; it looks like {what}: give the "
+            f"checkpoint of {weights.wanted}"
+        )
+
+
+def _check_images(path: Path, seen: dict[str, Any]) -> None:
+    """InputError where a `config.json`, which has been read before, contradicts the shapes about images."""
+    said = json.loads(path.read_text(encoding="utf-8")).get("vision_config") or {}
+    for name in ("image_size", "patch_size"):
+        if said.get(name, seen[name]) != seen[name]:
+            raise InputError(
+                f"{path} belongs to another checkpoint: it says {name} {said[name]!r}, and the tensors say {seen[name]}"
+            )
 
 
 def _configured(path: Path, vision: _Tower, text: _Tower) -> tuple[_Tower, _Tower]:

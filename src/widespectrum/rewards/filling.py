@@ -110,18 +110,17 @@ def _check(
         raise ValueError(f"the network of {weights.wanted} has no {listed(unknown)}")
     left = [min(target.places) for target in targets if not target.places & {*takes, *optional}]
     if left:
-        raise InputError(f"{weights.where} leaves {len(left)} weights of {weights.wanted} unfilled: {listed(left)}")
+        count = f"{len(left)} weight{'s' if len(left) > 1 else ''}"
+        raise InputError(f"{weights.where} leaves {count} of {weights.wanted} unfilled: {listed(left)}")
     came = {target: weights.shape_of(take) for target, take in takes.items()}
-    wrong = [
-        f"{takes[target].source} has shape {shape} where {shapes[target]} is expected"
+    # A tensor of which several parameters are made is named once.
+    wrong = {
+        takes[target].source: f"{takes[target].source} has shape {shape} where {shapes[target]} is expected"
         for target, shape in came.items()
         if shape != shapes[target]
-    ]
+    }
     if wrong:
-        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
-        raise InputError(
-            f"{weights.where} is no checkpoint of {weights.wanted}: {'; '.join(wrong[:3])}{more}{weights.looks}"
-        )
+        weights.refuse(list(wrong.values()))
 
 
 @contextmanager

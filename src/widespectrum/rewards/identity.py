@@ -6,41 +6,82 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["identify", "listed"]
+__all__ = ["FILES", "identify", "listed", "looks_like"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 _SHOWN = 5
 
-_LOOKS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ImageReward", ("blip.visual_encoder.patch_embed.proj.weight", "mlp.layers.0.weight")),
-    ("HPSv3", ("rm_head.0.weight",)),
-    ("MPS", ("cross_model.", "logit_scale")),
+_OF_LAION = "the CLIP of laion-aesthetic"
+
+_LOOKS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("ImageReward", ("imagereward",), ("blip.visual_encoder.patch_embed.proj.weight", "mlp.layers.0.weight")),
+    ("HPSv3", ("hpsv3",), ("rm_head.0.weight",)),
+    ("MPS", ("mps",), ("cross_model.",)),
     (
-        "BLIP's retrieval model in its official form (blip-l)",
+        "BLIP's retrieval model in its official form",
+        ("blip-l",),
         ("visual_encoder.patch_embed.proj.weight", "itm_head.weight"),
     ),
-    ("BLIP's pretrained model", ("visual_encoder.patch_embed.proj.weight",)),
-    ("BLIP's retrieval model in the form of transformers (blip-l)", ("text_encoder.", "itm_head.weight")),
-    ("a SigLIP of transformers", ("vision_model.head.probe",)),
-    ("a CLIPModel of transformers (pickscore, clip-l)", ("vision_model.embeddings.", "text_model.embeddings.")),
-    ("Qwen2-VL", ("visual.blocks.0.attn.qkv.weight",)),
-    ("a LAION aesthetic head (laion-aesthetic)", ("layers.0.weight", "layers.2.weight")),
+    ("BLIP's pretrained model", (), ("visual_encoder.patch_embed.proj.weight",)),
+    ("BLIP's retrieval model in the form of transformers", ("blip-l",), ("text_encoder.", "itm_head.weight")),
+    ("a SigLIP of transformers", (), ("vision_model.head.probe",)),
+    (
+        "a CLIPModel of transformers",
+        ("pickscore", "clip-l", _OF_LAION),
+        ("vision_model.embeddings.", "text_model.embeddings."),
+    ),
+    ("Qwen2-VL", (), ("visual.blocks.0.attn.qkv.weight",)),
+    ("a LAION aesthetic head", ("laion-aesthetic",), ("layers.0.weight", "layers.2.weight")),
+    (
+        "a CLIP with OpenAI's names",
+        ("clip-l", "hps", "hpsv2", "hpsv2.1", _OF_LAION),
+        ("visual.conv1.", "visual.ln_pre."),
+    ),
 )
-"""(what, names or beginnings of names that it has); the first that fits."""
+"""(what, reward models that it is of, names or beginnings of names that it has); the first that fits."""
+
+_WIDTHS: Mapping[int, tuple[str, tuple[str, ...]]] = {
+    1280: ("an open_clip ViT-H", ("hpsv2", "hpsv2.1")),
+    1024: ("OpenAI's CLIP ViT-L/14", ("clip-l", "hps", _OF_LAION)),
+}
+"""The CLIPs with OpenAI's names by the width of their image tower; reduced ones have others."""
+
+FILES: Mapping[str, str] = {
+    "HPS_v2_compressed.pt": "hpsv2",
+    "HPS_v2.1_compressed.pt": "hpsv2.1",
+    "hpc.pt": "hps",
+    "hpc.pth": "hps",
+    "ViT-L-14.pt": "clip-l",
+    "HPSv3.safetensors": "hpsv3",
+    "ImageReward.pt": "imagereward",
+    "MPS_overall_checkpoint.pth": "mps",
+    "model_large_retrieval_coco.pth": "blip-l",
+    "sac+logos+ava1-l14-linearMSE.pth": "laion-aesthetic",
+}
+"""The reward model to which a file with an official name belongs."""
 
 
 def identify(shapes: Shapes) -> str | None:
     """Which model a checkpoint looks like, in words for a message, or None where that cannot be told."""
-    for what, marks in _LOOKS:
-        if all(any(name.removeprefix("model.").startswith(mark) for name in shapes) for mark in marks):
-            return what
+    what, models = _like(shapes)
+    return f"{what} ({', '.join(models)})" if models else what
+
+
+def looks_like(shapes: Shapes, model: str) -> bool:
+    """Whether the checkpoint looks like one of the reward model `model`."""
+    return model in _like(shapes)[1]
+
+
+def _like(shapes: Shapes) -> tuple[str | None, tuple[str, ...]]:
+    """(what it looks like, the reward models with such checkpoints)."""
     patches = shapes.get("visual.conv1.weight")
-    if patches and "token_embedding.weight" in shapes:
-        if patches[0] >= 1280:
-            return "an open_clip ViT-H (hpsv2, hpsv2.1)"
-        return f"a CLIP with OpenAI's names and an image width of {patches[0]} (clip-l and hps have 1024)"
-    return None
+    if patches and patches[0] in _WIDTHS:
+        return _WIDTHS[patches[0]]
+    for what, models, marks in _LOOKS:
+        if all(any(name.removeprefix("model.").startswith(mark) for name in shapes) for mark in marks):
+            return what, models
+    return None, ()
 
 
 def listed(names: Iterable[str]) -> str:

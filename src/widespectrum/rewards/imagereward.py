@@ -79,7 +79,8 @@ class ImageReward(NeuralReward):
 
     @cached_property
     def _layout(self) -> Layout:
-        return read_layout(self._weights, prefix="blip.", config=self.settings)
+        heads = [f"mlp.layers.{number}.{leaf}" for number in _HEAD for leaf in ("weight", "bias")]
+        return read_layout(self._weights, prefix="blip.", config=self.settings, heads=heads)
 
     @cached_property
     def text_tokenizer(self) -> TextTokenizer:
@@ -91,8 +92,9 @@ class ImageReward(NeuralReward):
         return BlipTokens(self.text_tokenizer)
 
     def _load(self) -> _Network:
+        layout = self._layout
         weight, bias = self._head()
-        towers = build_towers(self._weights, self._layout, cross=True, dtype=self.torch_dtype, device=self.device)
+        towers = build_towers(self._weights, layout, cross=True, dtype=self.torch_dtype, device=self.device)
         return _Network(towers, weight, bias)
 
     def _head(self) -> tuple[Any, float]:

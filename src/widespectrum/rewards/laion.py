@@ -17,8 +17,9 @@ from widespectrum.errors import InputError
 from widespectrum.protocols import Features
 from widespectrum.types import ModelSpec
 
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, Weights
 from .clip_openai import OpenAIClip, clip_checkpoint
+from .identity import FILES
 
 __all__ = ["LaionAestheticReward"]
 
@@ -39,8 +40,9 @@ class LaionAestheticReward(OpenAIClip):
 
     `checkpoint` is a head: sac+logos+ava1-l14-linearMSE.pth, or one of its siblings (a reluMSE head is told apart by
     its layers); or a folder that holds a head and a CLIP. `clip` is the CLIP: OpenAI's archive ViT-L-14.pt, its state
-    dict or a folder of transformers; where there is none, the Hub's openai/clip-vit-large-patch14. The head reads the
-    feature of length 1 and computes in float64 whatever the dtype of CLIP. `tokenizer` is accepted and not read.
+    dict or a folder of transformers; where none is given and the folder of the head holds none, it is downloaded: the
+    Hub's openai/clip-vit-large-patch14. The head reads the
+    feature of length 1 and computes in float64 whatever the dtype of CLIP. A `tokenizer` is refused, no prompt is read.
     """
 
     window = None
@@ -56,6 +58,8 @@ class LaionAestheticReward(OpenAIClip):
         batch_size: int | None = None,
         clip: Path | str | None = None,
     ) -> None:
+        if tokenizer is not None:
+            raise InputError("laion-aesthetic reads no prompt, so that it has no tokenizer: leave the option out")
         super().__init__(
             family="laion",
             name="laion-aesthetic",
@@ -89,9 +93,11 @@ class LaionAestheticReward(OpenAIClip):
         if with_relu is None:
             raise InputError(
                 f"{weights.where} is no head of LAION's aesthetic predictor: expected the linear layers "
-                f"{' or '.join(str(each) for each in _LAYOUTS)} of `layers`, got {tuple(places)}; {_HINT}"
+                f"{' or '.join(str(each) for each in _LAYOUTS)} of `layers`, got {tuple(places)}{weights.looks}; {_HINT}"
             )
         names = [(f"layers.{place}.weight", f"layers.{place}.bias") for place in places]
+        weights.require(sum(names, ()))
+        _check_shapes(weights, names)
         arrays = {name: tensor.double().numpy() for name, tensor in weights.read(sum(names, ())).items()}
         return [(arrays[weight], arrays[bias]) for weight, bias in names], with_relu
 
@@ -113,6 +119,14 @@ class LaionAestheticReward(OpenAIClip):
         return values[:, 0]
 
 
+def _check_shapes(weights: Weights, names: Sequence[tuple[str, str]]) -> None:
+    """InputError where the layers do not fit one another, from a feature of any width to one number."""
+    shapes = [weights.shapes[weight] for weight, _ in names]
+    widths = [*(shape[-1] if len(shape) == 2 else 1 for shape in shapes), 1]
+    for (weight, bias), start, end in zip(names, widths, widths[1:], strict=False):
+        weights.expect({weight: (end, start), bias: (end,)})
+
+
 def _is_layer(name: str) -> bool:
     first, _, rest = name.partition(".")
     number, _, kind = rest.partition(".")
@@ -123,4 +137,5 @@ def _clip_beside(folder: Path) -> Path | None:
     """The CLIP in a folder that holds a head too: transformers' files, a file of weights, or a folder in it."""
     patterns = ("config.json", "*.pt", "*.safetensors", "*/config.json")
     found = [path for pattern in patterns for path in sorted(folder.glob(pattern))] if folder.is_dir() else []
-    return next((path.parent if path.suffix == ".json" else path for path in found), None)
+    own = (path for path in found if FILES.get(path.name, "clip-l") == "clip-l")
+    return next((path.parent if path.suffix == ".json" else path for path in own), None)

@@ -15,8 +15,8 @@ from widespectrum.errors import InputError
 from .base import NeuralReward, Prepared
 from .checkpoints import Checkpoint, empty, fill
 from .clip_reward import normalized
-from .clip_towers import CONTEXT, Towers, build_towers
-from .mps_cross import attend, build, cross_size, names, read_angles, read_prompts
+from .clip_towers import CONTEXT, Towers, build_towers, check_tokens, tower_weights
+from .mps_cross import attend, build, cross_size, cross_weights, names, read_angles, read_prompts
 from .preprocessing import clip_crop
 from .tokenization import TextTokenizer, load_clip_bpe
 
@@ -107,6 +107,9 @@ class MpsReward(NeuralReward):
         import torch
 
         weights = self.checkpoint.open()
+        (of_towers, more), (of_cross, none) = tower_weights(weights, prefix="model."), cross_weights(weights)
+        weights.require([*of_towers, *of_cross], more=more or none)
+        check_tokens(weights, self.text_tokenizer.size, prefix="model.")
         size = cross_size(weights)
         towers = build_towers(weights, dtype=self.torch_dtype, device=self.device, activation="gelu", prefix="model.")
         cross = empty(lambda: build(size))

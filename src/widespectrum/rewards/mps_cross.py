@@ -14,7 +14,10 @@ from typing import Any
 
 from .checkpoints import Take, Weights
 
-__all__ = ["CrossSize", "attend", "build", "cross_size", "names", "read_angles", "read_prompts"]
+__all__ = ["CrossSize", "attend", "build", "cross_size", "cross_weights", "names", "read_angles", "read_prompts"]
+
+
+_LAYERS = "cross_model.layers.{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,25 @@ class CrossSize:
 
 
 def cross_size(weights: Weights) -> CrossSize:
-    """The sizes that the shapes tell. InputError where the checkpoint holds no cross model."""
-    query, keys, down = (f"cross_model.layers.{{}}.0.fn.{name}.weight" for name in ("to_q", "to_kv", "ff.2"))
-    weights.require(name.format(0) for name in (query, keys, down))
-    inner, width = weights.shapes[query.format(0)]
-    head = weights.shapes[keys.format(0)][0] // 2
-    hidden = weights.shapes[down.format(0)][1]
-    return CrossSize(width=width, heads=inner // head, head=head, hidden=hidden, layers=weights.depth(query))
+    """The sizes that the shapes tell, where there are all `cross_weights`. InputError where they do not fit."""
+    query, keys, down = (f"{_LAYERS.format(0)}.0.fn.{name}.weight" for name in ("to_q", "to_kv", "ff.2"))
+    inner, width = weights.shapes[query]
+    head = weights.shapes[keys][0] // 2
+    hidden = weights.shapes[down][1]
+    size = CrossSize(width=width, heads=inner // head, head=head, hidden=hidden, layers=weights.depth(_LAYERS))
+    fused = {take.source for take in names(size).values() if isinstance(take, Take)}
+    weights.expect(dict.fromkeys(fused, (inner + 2 * head + 2 * hidden, width)))
+    return size
+
+
+def cross_weights(weights: Weights) -> tuple[list[str], bool]:
+    """(names of all tensors of the cross model, whether there are more: where it has no layer, those of one)."""
+    found = weights.depth(_LAYERS)
+    size = CrossSize(width=0, heads=0, head=0, hidden=0, layers=max(1, found))
+    needed = {take.source if isinstance(take, Take) else take for take in names(size).values()}
+    angles = {f"{_LAYERS.format(number)}.1.fn." for number in range(size.layers)}
+    needed |= {f"{part}rotary_emb.inv_freq" for part in angles if f"{part}pos_emb" not in weights.shapes}
+    return sorted(needed), found == 0
 
 
 def build(size: CrossSize) -> Any:

@@ -6,17 +6,17 @@ Files are read, not mapped: what has been read takes no more memory than where i
 from __future__ import annotations
 
 import math
+import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import count
-from typing import Any
+from typing import Any, NoReturn
 
 from widespectrum.errors import InputError
 
 from .containers import Stored, reading
-from .identity import identify, listed
+from .identity import identify, listed, looks_like
 
 __all__ = ["Take", "Weights", "new_buffer"]
 
@@ -51,8 +51,13 @@ class Weights:
         return {name: each.dtype for name, each in self._stored.items()}
 
     def depth(self, pattern: str) -> int:
-        """The number of layers: 0, 1, 2, ... in place of `{}`, as long as there is such a tensor."""
-        return next(n for n in count() if pattern.format(n) not in self._stored)
+        """The number of layers: 1 + the highest number in place of `{}` that any tensor has; 0 where none has one.
+
+        A layer that is not whole is counted, so that what it lacks is missed.
+        """
+        # No model has a thousand layers, and to build so many for a damaged name would take hours.
+        layer = re.compile(re.escape(pattern.partition("{}")[0]) + r"(\d{1,3})\.")
+        return 1 + max((int(found[1]) for name in self._stored if (found := layer.match(name))), default=-1)
 
     def read(self, names: Iterable[str]) -> dict[str, Any]:
         """These tensors as copies of one's own, in the type that they have in the file. InputError for missing ones."""
@@ -70,20 +75,42 @@ class Weights:
             self.copy(Take(name), found[name], buffer)
         return found
 
-    def require(self, names: Iterable[str]) -> None:
-        """InputError where one of the names is not there, listing what is missing, and what the file looks like."""
-        missing = sorted({name for name in names if name not in self._stored})
-        if missing:
-            raise InputError(
-                f"{self.where} lacks {len(missing)} weights of {self.wanted}, {listed(missing)}{self.looks}: give the "
-                f"checkpoint of {self.wanted}"
-            )
+    def require(self, names: Iterable[str], *, more: bool = False) -> None:
+        """InputError where one of the names is not there, listing what is missing, and what the file looks like.
+
+        `more` says that there are names which nobody can tell, those of layers that are missing altogether.
+        """
+        wanted = set(names)
+        missing = sorted(wanted - self._stored.keys())
+        if not missing:
+            return
+        own = looks_like(self.shapes, self.wanted)
+        whole = 2 * len(missing) < len(wanted) and identify(self.shapes) is None
+        remedy = "it is incomplete, download it again" if own or whole else f"give the checkpoint of {self.wanted}"
+        count = f"{len(missing)}{' or more' if more else ''} {'weights' if more or len(missing) > 1 else 'weight'}"
+        raise InputError(f"{self.where} lacks {count} of {self.wanted}, {listed(missing)}{self.looks}: {remedy}")
+
+    def expect(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """InputError where a tensor has another shape."""
+        came = {name: (self.shapes[name], shape) for name, shape in shapes.items()}
+        wrong = [
+            f"{name} has shape {got} where {expected} is expected"
+            for name, (got, expected) in came.items()
+            if got != expected
+        ]
+        if wrong:
+            self.refuse(wrong)
+
+    def refuse(self, reasons: Sequence[str]) -> NoReturn:
+        """InputError that says why these are not the weights of the model."""
+        more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
+        raise InputError(f"{self.where} is no checkpoint of {self.wanted}: {'; '.join(reasons[:3])}{more}{self.looks}")
 
     @property
     def looks(self) -> str:
-        """For messages: which model it looks like, or nothing where that cannot be told."""
+        """For messages: which other model it looks like, or nothing where that cannot be told."""
         like = identify(self.shapes)
-        return f"; it looks like {like}" if like else ""
+        return f"; it looks like {like}" if like and not looks_like(self.shapes, self.wanted) else ""
 
     def shape_of(self, take: Take) -> tuple[int, ...]:
         """The shape of what `take` takes; InputError where its `reshape` does not fit the tensor."""
