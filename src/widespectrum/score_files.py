@@ -28,7 +28,7 @@ from .errors import InputError, ModelError, RunFolderError
 from .images import decode
 from .prompts.tables import read_table
 from .protocols import RewardModel
-from .scoring import opened, prepares, score_images
+from .scoring import opened, prepares, read_text, score_images
 from .types import ModelSpec
 
 __all__ = ["ScoredRow", "score_file"]
@@ -347,16 +347,13 @@ def _score(
 
 
 def _row(model: RewardModel, label: str, spec: str, asked: _Asked, score: float) -> ScoredRow:
-    truncated = special = None
-    if prepares(model):
-        special = model.has_special([asked.prompt])[0]
-        truncated = model.window is not None and model.count_tokens([asked.prompt])[0] > model.window
+    reading = read_text(model, asked.prompt)
     return ScoredRow(
         image=asked.image,
         prompt=asked.prompt,
         reward_model=label,
         score=score,
-        truncated=truncated,
-        special=special,
+        truncated=reading.truncated,
+        special=reading.special,
         spec=spec,
     )

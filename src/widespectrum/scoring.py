@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
@@ -21,7 +21,7 @@ from .pipeline import ROLES, Pair, Work, image_pairs
 from .protocols import PreparingRewardModel, RewardModel, TwoTowerRewardModel
 from .types import Prompt, Role, Score
 
-__all__ = ["Reading", "opened", "prepares", "read_prompt", "score_images", "scoring", "unscored"]
+__all__ = ["Reading", "opened", "prepares", "read_prompt", "read_text", "score_images", "scoring", "unscored"]
 
 Key: TypeAlias = tuple[str, str, int]
 """(pair_id, generator, seed)."""
@@ -67,19 +67,25 @@ def opened(models: Mapping[str, RewardModel]) -> tuple[dict[str, RewardModel], l
     return found, failures
 
 
-def read_prompt(model: RewardModel, prompt: Prompt) -> Reading:
-    """Whether `model` sees all of a prompt, and which requested dimensions it does not see."""
+def read_text(model: RewardModel, text: str) -> Reading:
+    """Whether `model` sees all of a text, and nothing but text in it."""
     if not prepares(model):
         return Reading()
-    special = model.has_special([prompt.text])[0]
-    if model.window is None or model.count_tokens([prompt.text])[0] <= model.window:
-        return Reading(truncated=False, special=special)
+    is_cut = model.window is not None and model.count_tokens([text])[0] > model.window
+    return Reading(truncated=is_cut, special=model.has_special([text])[0])
+
+
+def read_prompt(model: RewardModel, prompt: Prompt) -> Reading:
+    """As `read_text`, and which requested dimensions the model does not see."""
+    reading = read_text(model, prompt.text)
+    if not reading.truncated:
+        return reading
     lost = []
     for dimension, words in zip(prompt.dimensions, prompt.effects, strict=False):
         end = prompt.text.find(words) + len(words)
-        if words and words in prompt.text and model.count_tokens([prompt.text[:end]])[0] > model.window:
+        if words and words in prompt.text and read_text(model, prompt.text[:end]).truncated:
             lost.append(dimension)
-    return Reading(truncated=True, past_window=tuple(lost), special=special)
+    return replace(reading, past_window=tuple(lost))
 
 
 def unscored(run: Path, labels: Sequence[str]) -> dict[Key, tuple[Pair, tuple[str, ...]]]:

@@ -177,9 +177,12 @@ def _text(content: bytes, file: Path) -> str:
         raise InputError(f"{file} is not UTF-8 ({error}): expected {_EXPECTED}") from error
 
 
-def read_tokenizer(name: str, path: Path | str) -> Tokenizer:
-    """The tokenizer at `path`, read as `load_encoder` does (not SentencePiece); it neither truncates nor pads."""
-    file = _file_of(name, Path(path))
+def read_tokenizer(name: str, path: Path | str, *, guess: bool = False) -> Tokenizer:
+    """The tokenizer at `path`, read as `load_encoder` does (not SentencePiece); it neither truncates nor pads.
+
+    With `guess` words are split in Qwen's way, whatever the name, where the file does not say how.
+    """
+    file, name = _file_of(name, Path(path)), "qwen" if guess else name
     _require_package("tokenizers", file)
     content = _read(file)
     if file.suffix == ".tiktoken":

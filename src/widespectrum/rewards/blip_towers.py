@@ -30,7 +30,9 @@ WINDOW = 35
 _PROMPTS_KEPT = 16384
 _HEAD = 64
 _SETTINGS: Mapping[str, Any] = {
-    **dict.fromkeys(("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size"), int),
+    **dict.fromkeys(
+        ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size"), int
+    ),
     "layer_norm_eps": (int, float),
 }
 """What is read of a configuration, and of which type it is."""
@@ -116,14 +118,14 @@ def read_layout(
     table = _HUB_VISION if _HUB_VISION["cls"] in weights.shapes else _BLIP_VISION
     vision = {ours: prefix + name for ours, name in table.items()}
     text = {ours: prefix + name for ours, name in _TEXT.items()}
-    depths = [_depth(weights, part) for part in (vision, text)]
+    depths = [weights.depth(part["layers.{}.up"]) for part in (vision, text)]
     tensors = [*_tensors(vision, max(1, depths[0])), *_tensors(text, max(1, depths[1]), cross=cross)]
     weights.require([*tensors, *heads], more=0 in depths)
     _, tokens, width = weights.shapes[vision["positions"]]
     patch = weights.shapes[f"{vision['patches']}.weight"][-1]
     of_vision, of_text = _parts(config)
-    for part, said, table, depth in (("vision", of_vision, vision, depths[0]), ("text", of_text, text, depths[1])):
-        _agree(config, f"{part} tower", said, _sizes(weights, table, depth))
+    _check_sizes(config, of_vision, weights, vision)
+    _check_sizes(config, of_text, weights, text)
     size = round((tokens - 1) ** 0.5) * patch
     return Layout(
         vision=vision,
@@ -136,10 +138,6 @@ def read_layout(
     )
 
 
-def _depth(weights: Weights, table: Mapping[str, str]) -> int:
-    return weights.depth(table["layers.{}.up"])
-
-
 def _tensors(table: Mapping[str, str], depth: int, *, cross: bool = True) -> Iterator[str]:
     """The container's names of all tensors of a tower with `depth` layers."""
     bare = {"cls"} | ({"positions"} if "cls" in table else set())
@@ -150,19 +148,16 @@ def _tensors(table: Mapping[str, str], depth: int, *, cross: bool = True) -> Ite
             yield from (name.format(number) + kind for number in numbers for kind in kinds)
 
 
-def _sizes(weights: Weights, table: Mapping[str, str], depth: int) -> dict[str, int]:
-    """What the shapes say of a tower, under the names of a configuration."""
+def _check_sizes(path: Path | None, said: Mapping[str, Any], weights: Weights, table: Mapping[str, str]) -> None:
+    """InputError where the configuration of a tower says other sizes than the shapes."""
     inner, width = weights.shapes[f"{table['layers.{}.up']}.weight".format(0)]
-    return {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": depth}
-
-
-def _agree(path: Path | None, part: str, said: Mapping[str, Any], seen: Mapping[str, int]) -> None:
-    """InputError where the configuration says other sizes than the shapes."""
-    for name, size in seen.items():
+    depth = weights.depth(table["layers.{}.up"])
+    for name, size in {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": depth}.items():
         if said.get(name, size) != size:
+            tower = "vision" if "cls" in table else "text"
             raise InputError(
-                f"{path} belongs to another checkpoint: of the {part} it says {name} {said[name]}, and the tensors say "
-                f"{size}"
+                f"{path} belongs to another checkpoint: of the {tower} tower it says {name} {said[name]}, and the "
+                f"tensors of {weights.where} say {size}"
             )
 
 
@@ -314,7 +309,7 @@ def _vision(weights: Weights, layout: Layout) -> Any:
     tower = ModuleDict(
         {
             "patches": Conv2d(3, width, patch, stride=patch),
-            "layers": ModuleList([layer() for _ in range(_depth(weights, names))]),
+            "layers": ModuleList([layer() for _ in range(weights.depth(names["layers.{}.up"]))]),
             "norm": LayerNorm(width, eps=layout.vision_eps),
         }
     )
@@ -351,7 +346,7 @@ def _text(weights: Weights, layout: Layout, cross: bool) -> Any:
             "words": embedding(vocabulary),
             "positions": embedding(positions),
             "norm": LayerNorm(width, eps=layout.text_eps),
-            "layers": ModuleList([layer() for _ in range(_depth(weights, names))]),
+            "layers": ModuleList([layer() for _ in range(weights.depth(names["layers.{}.up"]))]),
         }
     )
 

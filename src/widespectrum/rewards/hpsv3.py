@@ -139,6 +139,8 @@ class HPSv3Reward(NeuralReward):
 
 def _existing(option: str, path: Path | str | None) -> Path | None:
     """The path of an option; InputError where nothing is there."""
+    if path is not None and not str(path).strip():
+        raise InputError(f"hpsv3: the path given as {option} is empty: give a file or folder that exists")
     found = None if path is None else Path(path).expanduser()
     if found is not None and not found.exists():
         raise InputError(

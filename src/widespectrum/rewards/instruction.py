@@ -15,7 +15,7 @@ from pathlib import Path
 
 from widespectrum.errors import InputError
 
-from .tokenization import QWEN_SPECIAL, TextTokenizer
+from .tokenization import QWEN_SPECIAL, TextTokenizer, no_unicode
 
 __all__ = ["SHA256", "Conversation", "read_instruction"]
 
@@ -123,6 +123,9 @@ class Conversation:
         The text is tokenized as a whole, so that tokens across the edges of the prompt are the official ones. Special
         tokens in the prompt are read as in the official code, but for those of `_AS_TEXT`.
         """
+        # The tokenizer would name the instruction.
+        if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+            raise InputError(no_unicode([prompt]))
         head, _, foot = self._instruction.partition(_SLOT)
         ids = self._ids(head + prompt + foot + _QUESTION)
         shared = len(self.after) - 1

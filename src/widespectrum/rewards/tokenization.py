@@ -22,7 +22,7 @@ from widespectrum.types import digest
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["QWEN_SPECIAL", "Style", "TextTokenizer", "load_bert", "load_clip_bpe", "load_qwen"]
+__all__ = ["QWEN_SPECIAL", "Style", "TextTokenizer", "load_bert", "load_clip_bpe", "load_qwen", "no_unicode"]
 
 Style = Literal["openai", "hpsv2", "transformers"]
 """Whose tokenizer around CLIP's vocabulary: OpenAI's, the one inside hpsv2, or transformers'."""
@@ -57,6 +57,18 @@ _HUB = {
     "qwen": ("Qwen/Qwen2-VL-7B-Instruct", ("tokenizer.json",)),
 }
 
+_KINDS = {
+    "clip": "CLIP's BPE",
+    "bert": "BERT's vocabulary",
+    "qwen": "Qwen's byte-level BPE",
+    "t5": "a SentencePiece vocabulary",
+}
+_GIVE = {
+    "clip": "give bpe_simple_vocab_16e6.txt.gz, or the tokenizer of openai/clip-vit-large-patch14, as tokenizer",
+    "bert": "give vocab.txt of bert-base-uncased as tokenizer",
+    "qwen": "give the tokenizer of Qwen2-VL as tokenizer",
+}
+
 Ids = list[int]
 
 
@@ -65,12 +77,13 @@ class TextTokenizer:
     """An official tokenizer. `around` are the ids that it puts before and after a text, `pad` is what it fills up with.
 
     An empty text is the ids `around` and nothing else. `vocabulary` is a digest of the tokens and their ids, the same
-    whatever kind of file they came from.
+    whatever kind of file they came from. `size` is 1 + the highest id.
     """
 
     around: tuple[int, ...]
     pad: int
     vocabulary: str
+    size: int
     _read: Callable[[list[str]], list[Ids]]
     _special: Callable[[str], bool]
 
@@ -109,7 +122,7 @@ def load_clip_bpe(path: Path | str | None, style: Style) -> TextTokenizer:
     """
     if style not in get_args(Style):
         raise InputError(f"unknown style of tokenizer {style!r}: expected {', '.join(get_args(Style))}")
-    tokenizer = read_tokenizer("clip", path or clip_file_of_open_clip() or _from_hub("clip"))
+    tokenizer = _read("clip", path or clip_file_of_open_clip() or _from_hub("clip"))
     start, end = _ids_of(tokenizer, (_CLIP_START, _CLIP_END), path)
     read: Callable[[list[str]], list[Ids]] = partial(_encode, tokenizer)
     if style != "transformers":
@@ -123,6 +136,7 @@ def load_clip_bpe(path: Path | str | None, style: Style) -> TextTokenizer:
         around=(start, end),
         pad=end if style == "transformers" else 0,
         vocabulary=_digest(tokenizer),
+        size=_size(tokenizer),
         _read=read,
         _special=special,
     )
@@ -134,12 +148,19 @@ def load_bert(path: Path | str | None) -> TextTokenizer:
     `path` is a list of tokens (vocab.txt or any other name), a tokenizer.json, or a folder with one of them; without
     a path the Hub's bert-base-uncased. Raises InputError, MissingExtraError, HubError.
     """
-    tokenizer = read_tokenizer("bert", path or _from_hub("bert"))
+    tokenizer = _read("bert", path or _from_hub("bert"))
     start, end, pad = _ids_of(tokenizer, ("[CLS]", "[SEP]", "[PAD]"), path)
     tokenizer.add_special_tokens(list(_BERT_ADDED))
     special = _contains([token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special])
     read = partial(_encode, tokenizer)
-    return TextTokenizer(around=(start, end), pad=pad, vocabulary=_digest(tokenizer), _read=read, _special=special)
+    return TextTokenizer(
+        around=(start, end),
+        pad=pad,
+        vocabulary=_digest(tokenizer),
+        size=_size(tokenizer),
+        _read=read,
+        _special=special,
+    )
 
 
 def load_qwen(path: Path | str | None) -> TextTokenizer:
@@ -148,10 +169,35 @@ def load_qwen(path: Path | str | None) -> TextTokenizer:
     Nothing is put around a text. `path` is a tokenizer.json, vocab.json beside merges.txt, a .tiktoken file, or a
     folder with one of them; without a path Qwen2-VL's on the Hub. Raises InputError, MissingExtraError, HubError.
     """
-    tokenizer = _without_added(read_tokenizer("qwen", path or _from_hub("qwen")))
+    tokenizer = _without_added(_read("qwen", path or _from_hub("qwen")))
     read = partial(_encode, tokenizer)
     special = _contains(QWEN_SPECIAL)
-    return TextTokenizer(around=(), pad=151643, vocabulary=_digest(tokenizer), _read=read, _special=special)
+    return TextTokenizer(
+        around=(), pad=151643, vocabulary=_digest(tokenizer), size=_size(tokenizer), _read=read, _special=special
+    )
+
+
+def _read(kind: str, path: Path | str) -> Tokenizer:
+    """The tokenizer at `path`; InputError where it looks like one of another kind."""
+    tokenizer = read_tokenizer(kind, path, guess=True)
+    like = _like(tokenizer)
+    if like not in (None, kind):
+        raise InputError(f"the tokenizer {path} looks like {_KINDS[like]}, expected {_KINDS[kind]}: {_GIVE[kind]}")
+    return tokenizer
+
+
+def _like(tokenizer: Tokenizer) -> str | None:
+    """The kind of a tokenizer, or None where that cannot be told."""
+    model, vocabulary = tokenizer.model, tokenizer.get_vocab()
+    name = type(model).__name__
+    if name == "BPE":
+        ends = model.end_of_word_suffix == "</w>" or "a</w>" in vocabulary or _CLIP_START in vocabulary
+        return "clip" if ends else "qwen"
+    return {"WordPiece": "bert", "Unigram": "t5"}.get(name)
+
+
+def _size(tokenizer: Tokenizer) -> int:
+    return 1 + max(tokenizer.get_vocab(with_added_tokens=False).values(), default=-1)
 
 
 def _digest(tokenizer: Tokenizer) -> str:
@@ -163,10 +209,11 @@ def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[Ids]:
     try:
         return [each.ids for each in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
     except TypeError:
-        raise InputError(_no_unicode(texts)) from None
+        raise InputError(no_unicode(texts)) from None
 
 
-def _no_unicode(texts: list[str]) -> str:
+def no_unicode(texts: Sequence[str]) -> str:
+    """What to say of texts that no tokenizer reads: it quotes the first that is no text in Unicode."""
     bad = next((text for text in texts if any("\ud800" <= letter <= "\udfff" for letter in text)), "")
     return f"the prompt {bad[:60]!r} holds half of a surrogate pair, which no tokenizer reads: write it in UTF-8 again"
 
