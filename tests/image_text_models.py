@@ -19,6 +19,13 @@ def save_tokenizer(folder):
     ).save_pretrained(folder)
 
 
+def processor_of(name):
+    """The image processor that works with Pillow; before transformers 5 there was no other."""
+    import transformers
+
+    return getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)
+
+
 def save_model(folder, kind, seed=0):
     """A model of transformers with its processor and tokenizer, `kind` clip or siglip."""
     import transformers
@@ -30,11 +37,11 @@ def save_model(folder, kind, seed=0):
     if kind == "clip":
         config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
         model = transformers.CLIPModel(config)
-        processor = transformers.CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=SIDE)
+        processor = processor_of("CLIPImageProcessor")(size={"shortest_edge": SIDE}, crop_size=SIDE)
     else:
         config = transformers.SiglipConfig(text_config={**text, "projection_size": 16}, vision_config=vision)
         model = transformers.SiglipModel(config)
-        processor = transformers.SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE})
+        processor = processor_of("SiglipImageProcessor")(size={"height": SIDE, "width": SIDE})
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     save_tokenizer(folder)

@@ -31,5 +31,6 @@ def test_without_a_path_it_is_downloaded_at_the_commit_that_pins_it(here, hub, t
 def test_what_is_not_on_the_hub_says_what_can_be_given_instead(here):
     absent = Checkpoint("hpsv2", None, hub=HubFiles("acme/absent", (FILE,)), weights=(FILE,))
     expected = r"^the checkpoint of hpsv2 could not be had from the Hub; .*\(offline, give a local file or folder"
-    with pytest.raises((InputError, HubError), match=expected):
+    with pytest.raises((InputError, HubError), match=expected) as caught:
         absent.open()
+    assert str(caught.value).count("the checkpoint of hpsv2") == str(caught.value).count("(offline,") == 1

@@ -331,6 +331,8 @@ def broken(tmp_path, small, change):
     [
         ("visual_encoder.pos_embed", r"lacks 1 weights? of blip-l, visual_encoder\.pos_embed"),
         ("text_encoder.encoder.layer.1.intermediate", r"lacks 2 weights of blip-l, text_encoder.encoder.layer.1."),
+        ("text_encoder.encoder.layer.1.crossattention.self.query", r"lacks 2 weights of blip-l.*: it is incomplete"),
+        ("visual_encoder.blocks.", r"lacks 12 or more weights of blip-l, visual_encoder\.blocks\.0\.\*"),
         ("visual_encoder.blocks.0.", r"lacks 12 weights of blip-l, visual_encoder\.blocks\.0\.\*"),
         ("itm_head", r"lacks 2 weights of blip-l, itm_head\.bias, itm_head\.weight"),
     ],
@@ -362,6 +364,11 @@ def test_what_cannot_be_used_is_said_in_one_sentence(tmp_path, small, of_transfo
     for wrong, message in (
         ({**config, "text_config": {**config["text_config"], "hidden_act": "relu"}}, "hidden_act gelu.*; got relu"),
         ({**config, "text_config": {**config["text_config"], "num_attention_heads": 7}}, "width 64 .* into 7 heads"),
+        (
+            {**config, "vision_config": {**config["vision_config"], "hidden_size": 192}},
+            r"config\.json belongs to another checkpoint: of the vision tower it says hidden_size 192, and the tensors "
+            r"of .*folder.* say 128",
+        ),
         ([], "expected the configuration of a BLIP model in JSON"),
     ):
         (folder / "config.json").write_text(json.dumps(wrong))

@@ -231,6 +231,11 @@ def test_a_tensor_that_repeats_its_numbers_takes_no_memory_beyond_the_file(tmp_p
     [
         ({}, r"expected HPS_v2\.1_compressed\.pt of hpsv2\.1, the folder holds no weights"),
         ({"a.pt": b"", "b.pth": b""}, r"expected HPS_v2\.1_compressed\.pt of hpsv2\.1, the folder holds a\.pt, b\.pth"),
+        (
+            {"HPS_v2_compressed.pt": b""},
+            r"expected HPS_v2\.1_compressed\.pt of hpsv2\.1, .* HPS_v2_compressed\.pt, which is the file of hpsv2",
+        ),
+        ({"hpc.pt": b""}, r"holds hpc\.pt, which is the file of hps: give another, or the file itself if it is meant"),
         ({"model.safetensors.index.json": b"[]"}, "is no index of weights"),
         ({"model.safetensors.index.json": b"{"}, "is no index of weights"),
         ({"model.safetensors.index.json": b'{"weight_map": {"a": "../x"}}'}, "names a file outside its folder"),
@@ -259,6 +264,19 @@ def test_a_path_where_nothing_is():
         InputError, match=r"^hps: there is nothing at /no/hpc\.pt: expected hpc\.pt or hpc\.pth, or a folder with it$"
     ):
         Checkpoint("hps", "/no/hpc.pt", weights=("hpc.pt", "hpc.pth"))
+
+
+def test_names_of_files_are_shown_and_patterns_are_not(tmp_path):
+    names = ("x.pt", "*.pt")
+    for use in (lambda: Checkpoint("x", "/no", weights=names), Checkpoint("x", tmp_path, weights=names).open):
+        with pytest.raises(InputError, match=r"expected x\.pt(, or| of x,)"):
+            use()
+
+
+@pytest.mark.parametrize("path", ["", " "])
+def test_a_path_that_is_empty(path):
+    with pytest.raises(InputError, match=r"^hps: the path of the checkpoint is empty: give a file or a folder$"):
+        Checkpoint("hps", path)
 
 
 def test_without_a_path_and_a_repository_the_hint_says_what_to_do():
@@ -291,7 +309,14 @@ def test_a_given_path_is_taken_before_the_hub_and_a_pinned_revision_without_aski
     ("names", "expected"),
     [
         ({"visual.conv1.weight": (1280, 3, 14, 14), "token_embedding.weight": (9, 9)}, "an open_clip ViT-H"),
-        ({"visual.conv1.weight": (1024, 3, 14, 14), "token_embedding.weight": (9, 9)}, "a CLIP with OpenAI's names"),
+        (
+            {"visual.conv1.weight": (1024, 3, 14, 14), "token_embedding.weight": (9, 9)},
+            "OpenAI's CLIP ViT-L/14 (clip-l",
+        ),
+        (
+            {"visual.conv1.weight": (160, 3, 28, 28), "visual.ln_pre.weight": (160,)},
+            "a CLIP with OpenAI's names (clip-l, hps, hpsv2, hpsv2.1, the CLIP of laion-aesthetic)",
+        ),
         (["vision_model.embeddings.class_embedding", "text_model.embeddings.x"], "a CLIPModel of transformers"),
         (
             ["model.text_model.embeddings.x", "model.vision_model.embeddings.x", "cross_model.x", "model.logit_scale"],

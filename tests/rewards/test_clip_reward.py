@@ -85,7 +85,7 @@ def test_another_models_checkpoint_and_a_damaged_one(made, tmp_path):
         tmp_path / "x.pt",
     )
     option = "clip" if isinstance(make(), LaionAestheticReward) else "checkpoint"
-    with pytest.raises(InputError, match=r"x\.pt lacks \d+ weights .*; it looks like ImageReward"):
+    with pytest.raises(InputError, match=r"x\.pt lacks \d+ or more weights .*; it looks like ImageReward"):
         scores(make(**{option: tmp_path / "x.pt"}), ROWS[:1])
     (tmp_path / "x.pt").write_bytes(b"PK\x03\x04 and nothing more")
     with pytest.raises(InputError, match=r"x\.pt"):

@@ -1,15 +1,17 @@
 """CLIP's towers: architecture from shapes, names of three sources, tokens for MPS, and files that do not fit."""
 
 import json
+import re
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.rewards.clip_reference import SlowClip, gelu, quick_gelu
 from tests.rewards.made_clip import as_released, save_archive, save_folder, state
 from widespectrum.errors import InputError
 from widespectrum.rewards.checkpoints import open_weights
-from widespectrum.rewards.clip_towers import build_towers, image_size
+from widespectrum.rewards.clip_towers import build_towers, check_tokens, image_size
 
 SMALL = {"layers": 1, "text_width": 64, "patch": 56}
 IDS = torch.zeros(3, 77, dtype=torch.int64)
@@ -113,6 +115,63 @@ def test_quick_gelu_in_place_gives_the_bits_of_transformers(file, dtype):
         assert torch.equal(layers[0].mlp.activation_fn(hidden.clone()), expected)
 
 
+@pytest.mark.parametrize("container", ["openai", "transformers"])
+@pytest.mark.parametrize("tower", ["visual.transformer", "transformer"])
+def test_a_layer_that_is_not_whole_is_missed(tmp_path, container, tower):
+    """Its first tensor alone is gone: the layer must not be left out."""
+    tensors = state(**SMALL | {"layers": 3})
+    gone = f"{tower}.resblocks.1.ln_1.weight"
+    if container == "openai":
+        torch.save({name: each for name, each in tensors.items() if name != gone}, tmp_path / "state.pt")
+    else:
+        part = "vision_model" if tower.startswith("visual") else "text_model"
+        gone = f"{part}.encoder.layers.1.layer_norm1.weight"
+        save_folder(tensors, tmp_path, activation="quick_gelu")
+        whole = load_file(tmp_path / "model.safetensors")
+        save_file({name: each for name, each in whole.items() if name != gone}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=rf"lacks 1 weight of a test, {re.escape(gone)}"):
+        towers(tmp_path / "state.pt" if container == "openai" else tmp_path)
+
+
+def full(width, layers, text_width):
+    """The tensors of a CLIP of these sizes, without memory or room in a file; of 64 channels, so many are made."""
+    made = {}
+    for name, each in state(width=64, text_width=64, layers=1, patch=56).items():
+        own = width if name.startswith("visual.") else text_width
+        kept = (49408, 77, 17, 56, 3)
+        shape = [side if side in kept else own * side // 64 for side in each.shape]
+        for number in range(layers if name.startswith("visual.transformer") else 1):
+            made[name.replace("resblocks.0", f"resblocks.{number}")] = torch.zeros(()).expand(shape)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("activation", "sizes", "message"),
+    [
+        ("quick_gelu", (1280, 32, 1024), r"is no checkpoint of a test, which is a ViT-L; it looks like a CLIP ViT-H"),
+        ("gelu", (1024, 24, 768), r"is no checkpoint of a test, which is a ViT-H; it looks like a CLIP ViT-L"),
+    ],
+)
+def test_a_clip_of_full_size_that_is_not_the_family_s(tmp_path, activation, sizes, message):
+    torch.save(full(*sizes), tmp_path / "state.pt")
+    with pytest.raises(InputError, match=message):
+        towers(tmp_path / "state.pt", activation)
+    # With a layer less it is a reduced model, refused here for another reason, and before it takes memory.
+    reduced = full(sizes[0], sizes[1] - 1, sizes[2])
+    torch.save({**reduced, "positional_embedding": torch.zeros(32, sizes[2])}, tmp_path / "state.pt")
+    with pytest.raises(InputError, match="expected a text tower of 77 positions, got 32"):
+        towers(tmp_path / "state.pt", activation)
+
+
+def test_embeddings_of_fewer_tokens_than_the_tokenizer_has(file):
+    weights = open_weights(file, wanted="a test")
+    check_tokens(weights, 49408)
+    with pytest.raises(
+        InputError, match=r"token_embedding\.weight has 49408 rows and the tokenizer 49409 tokens: give"
+    ):
+        check_tokens(weights, 49409)
+
+
 def spoiled(**changes):
     """The tensors, without those that are changed to None."""
     tensors = {**state(**SMALL), **{name.replace("__", "."): each for name, each in changes.items()}}
@@ -122,11 +181,11 @@ def spoiled(**changes):
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"layers.0.weight": torch.zeros(2, 768)}, r"lacks 16 weights of a test"),
-        (spoiled(visual__proj=None), r"lacks 1 weights of a test, visual\.proj"),
+        ({"layers.0.weight": torch.zeros(2, 768)}, r"lacks 38 or more weights of a test, visual\.\* \(20\)"),
+        (spoiled(visual__proj=None), r"lacks 1 weight of a test, visual\.proj"),
         (
             spoiled(**{"transformer.resblocks.0.attn.out_proj.bias": None}),
-            r"lacks 1 weights of a test, transformer\.resblocks\.0\.attn\.out_proj\.bias",
+            r"lacks 1 weight of a test, transformer\.resblocks\.0\.attn\.out_proj\.bias",
         ),
         (spoiled(positional_embedding=torch.zeros(32, 64)), r"expected a text tower of 77 positions, got 32"),
         (
@@ -135,8 +194,17 @@ def spoiled(**changes):
         ),
         (state(**SMALL | {"width": 200}), r"the image tower of width 200 cannot be divided among 3 heads"),
         (spoiled(ln_final__bias=torch.zeros(63)), r"ln_final\.bias"),
+        (
+            spoiled(**{"transformer.resblocks.0.attn.in_proj_bias": torch.zeros(256)}),
+            r"a test: transformer\.resblocks\.0\.attn\.in_proj_bias has shape \(256,\) where \(192,\) is expected;",
+        ),
+        (spoiled(visual__conv1__weight=None), r"lacks 1 weight of a test, visual\.conv1\.weight"),
+        (
+            {name: each for name, each in state(**SMALL).items() if not name.startswith("visual.transformer")},
+            r"lacks 12 or more weights of a test, visual\.transformer\.resblocks\.0\.\* \(12\)",
+        ),
     ],
-    ids=["other model", "tensor", "tensor of a layer", "context", "positions", "heads", "shape"],
+    ids=["other", "tensor", "of a layer", "context", "positions", "heads", "shape", "packed", "patches", "no layers"],
 )
 def test_a_file_that_does_not_fit(tmp_path, tensors, message):
     torch.save(tensors, tmp_path / "state.pt")
@@ -151,6 +219,7 @@ def test_a_file_that_does_not_fit(tmp_path, tensors, message):
         ("{", "is no configuration of a transformers CLIPModel"),
         ("[]", "is no configuration of a transformers CLIPModel"),
         ({"hidden_act": "none"}, "transformers knows no activation 'none'"),
+        ({"patch_size": 28}, r"belongs to another checkpoint: it says patch_size 28, and the tensors say \d+"),
         ({"hidden_size": 256}, r"belongs to another checkpoint: in the image tower it says .*256"),
         (
             {"num_attention_heads": 3},

@@ -52,6 +52,22 @@ def test_both_versions_read_their_own_file_of_a_folder(tmp_path):
     assert alone.score([IMAGES["gray"]], ["a dog"])[0] == scores["v2.1"] != scores["v2.0"]
 
 
+def test_a_folder_with_the_other_version_alone_is_refused_and_the_file_itself_is_taken(tmp_path):
+    path = checkpoint(tmp_path, file="HPS_v2_compressed.pt")["checkpoint"]
+    options = {"version": "v2.1", "device": "cpu", "tokenizer": VOCABULARY}
+    with pytest.raises(InputError, match=r"holds HPS_v2_compressed\.pt, which is the file of hpsv2: give another"):
+        HpsV2Reward(checkpoint=tmp_path, **options).score([IMAGES["gray"]], ["a dog"])
+    assert HpsV2Reward(checkpoint=path, **options).score([IMAGES["gray"]], ["a dog"]).shape == (1,)
+
+
+def test_embeddings_of_fewer_tokens_than_the_tokenizer_has(tmp_path):
+    state = tensors() | {"token_embedding.weight": tensors()["token_embedding.weight"][:49000].clone()}
+    torch.save({"state_dict": state}, tmp_path / "x.pt")
+    model = HpsV2Reward(version="v2.1", device="cpu", checkpoint=tmp_path / "x.pt", tokenizer=VOCABULARY)
+    with pytest.raises(InputError, match=r"token_embedding\.weight has 49000 rows and the tokenizer 49408 tokens"):
+        model.score([IMAGES["gray"]], ["a dog"])
+
+
 def test_the_special_words_are_its_own(files):
     model = HpsV2Reward(version="v2.1", device="cpu", **files)
     assert model.has_special(["a <end_of_text>", "a <|endoftext|>"]) == [True, False]

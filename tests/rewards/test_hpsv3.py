@@ -314,8 +314,12 @@ def drop(*parts):
     ("change", "message"),
     [
         (drop("layers.1.mlp"), r"lacks 3 weights of hpsv3, .*layers\.1\.mlp"),
-        (drop("layers.0.input_layernorm"), r"holds 23 tensors that HPSv3 has no place for, first model\.layers\.0\."),
-        (drop("blocks.1.norm1.weight"), r"holds 11 tensors that HPSv3 has no place for, first visual\.blocks\.1\."),
+        (drop("layers.0.input_layernorm"), r"lacks 1 weight of hpsv3, model\.layers\.0\.input_layernorm\.weight"),
+        (drop("blocks.1.norm1.weight"), r"lacks 1 weight of hpsv3, visual\.blocks\.1\.norm1\.weight"),
+        (
+            lambda state: {**state, "model.layers.0.extra": torch.ones(3)},
+            r"holds 1 tensors that HPSv3 has no place for, first model\.layers\.0\.extra",
+        ),
         (drop("rm_head"), r"lacks 6 weights of hpsv3, .*rm_head"),
         (lambda state: {"visual.conv1.weight": torch.zeros(2, 3, 2, 2)}, r"lacks .* weights of hpsv3"),
         (lambda state: {**state, "model.norm.weight": torch.ones(3)}, r"model\.norm\.weight has shape \(3,\)"),
@@ -358,6 +362,25 @@ def test_options_that_are_wrong(options, tmp_path):
     for option in ("base", "instruction_file", "checkpoint", "tokenizer"):
         with pytest.raises(InputError, match=r"nowhere"):
             load_reward_model("hpsv3", **{**options, option: tmp_path / "nowhere"})
+
+
+@pytest.mark.parametrize("option", ["base", "instruction_file"])
+def test_an_empty_path(options, option):
+    with pytest.raises(InputError, match=f"hpsv3: the path given as {option} is empty"):
+        load_reward_model("hpsv3", **{**options, option: ""})
+
+
+def test_half_a_character_is_shown_in_the_prompt_and_not_in_the_instruction(model):
+    with pytest.raises(InputError, match=r"^the prompt 'a\\ud800' holds half of a surrogate pair"):
+        model.score([IMAGES["gray"]], ["a\ud800"])
+
+
+def test_the_tokenizer_of_bert_is_refused(options, tmp_path):
+    (tmp_path / "vocab.txt").write_text("[UNK]\n[CLS]\n[SEP]\na\n")
+    with pytest.raises(
+        InputError, match=r"looks like BERT's vocabulary, expected Qwen's byte-level BPE: give the token"
+    ):
+        scored({**options, "tokenizer": tmp_path / "vocab.txt"})
 
 
 def test_an_image_that_is_too_narrow(model):

@@ -1,6 +1,7 @@
 """ImageReward against a slow path written from its description: plain loops, one image, one prompt, all 35 tokens."""
 
 import io
+import json
 import shutil
 import urllib.request
 
@@ -135,9 +136,13 @@ def test_a_head_of_other_shapes_is_refused(tmp_path, given):
 @pytest.mark.parametrize(
     ("without", "message"),
     [
-        ("mlp.layers.4", r"lacks 2 weights of imagereward, mlp\.layers\.4\.bias"),
+        (
+            "mlp.layers.4",
+            r"lacks 2 weights of imagereward, mlp\.layers\.4\.bias.*: it is incomplete, download it again",
+        ),
+        ("blip.", r"lacks \d{2} or more weights of imagereward, blip\."),
         ("mlp.", r"lacks 10 weights of imagereward, mlp"),
-        ("blip.visual_encoder.patch_embed", r"lacks 1 weights? of imagereward, blip\.visual_encoder\.patch_embed"),
+        ("blip.visual_encoder.patch_embed", r"lacks 2 weights of imagereward, blip\.visual_encoder\.patch_embed"),
         ("blip.text_encoder.encoder.layer.0.", r"lacks 26 weights of imagereward, blip\.text_encoder"),
     ],
 )
@@ -165,6 +170,24 @@ def test_what_cannot_be_used_is_said_in_one_sentence(tmp_path, given):
     (tmp_path / "cut" / "ImageReward.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"ImageReward\.pt"):
         load_reward_model("imagereward", checkpoint=tmp_path / "cut", tokenizer=other["tokenizer"]).score(image, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_hidden_layers": "x"}, r"expected a whole number above 0 as num_hidden_layers, got 'x'; get it again"),
+        ({"num_attention_heads": True}, r"expected a whole number above 0 as num_attention_heads, got True"),
+        ({"layer_norm_eps": "x"}, r"expected a number above 0 as layer_norm_eps, got 'x'"),
+        ({"num_hidden_layers": 3}, r"it says num_hidden_layers 3, and the tensors of .*ImageReward\.pt say 2"),
+        ({"intermediate_size": 99}, r"of the text tower it says intermediate_size 99, and the tensors of"),
+    ],
+)
+def test_a_configuration_that_does_not_fit(tmp_path, change, message):
+    given = made_imagereward.checkpoint(tmp_path, grid=2)
+    path = tmp_path / "med_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(InputError, match=rf"med_config\.json.*{message}"):
+        load_reward_model("imagereward", **given).score([Image.new("RGB", (9, 9))], ["a"])
 
 
 @pytest.mark.network

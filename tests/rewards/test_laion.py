@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.rewards import made_imagereward
 from tests.rewards.awkward import IMAGES
 from tests.rewards.clip_reference import SlowClip, cropped, quick_gelu
 from tests.rewards.made_clip import VOCABULARY, as_released, checkpoint, save_folder, state
 from tests.rewards.made_laion import LINEAR, RELU, head
 from widespectrum.errors import InputError
 from widespectrum.rewards.clip_openai import ClipOpenAIReward
-from widespectrum.rewards.laion import LaionAestheticReward
+from widespectrum.rewards.laion import LaionAestheticReward, _clip_beside
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,18 @@ def test_the_spec_names_the_head_and_the_clip(tmp_path, clip):
         ({f"layers.{n}.weight": torch.zeros(1, 1) for n in (0, 1)}, r"expected the linear layers .* got \(0, 1\)"),
         ({"weight": torch.zeros(1, 768)}, r"is no head of LAION's aesthetic predictor"),
         (head(places=(0, 2, 4, 6, 7)) | {"layers.0.weight": torch.zeros(48, 32)}, r"reads features of 32 numbers"),
-        ({k: v for k, v in head().items() if k != "layers.4.bias"}, r"lacks 1 weights of laion-aesthetic, layers\.4"),
+        ({k: v for k, v in head().items() if k != "layers.4.bias"}, r"lacks 1 weight of laion-aesthetic, layers\.4"),
+        (made_imagereward.model(grid=2), r"looks like ImageReward \(imagereward\): expected the linear layers"),
+        (
+            head() | {"layers.2.weight": torch.zeros(31, 48)},
+            r"layers\.2\.weight has shape \(31, 48\) where \(32, 48\) is expected",
+        ),
+        (
+            head() | {"layers.4.bias": torch.zeros(2, 8)},
+            r"layers\.4\.bias has shape \(2, 8\) where \(16,\) is expected",
+        ),
+        (head() | {"layers.7.weight": torch.zeros(0, 8)}, r"layers\.7\.weight has shape \(0, 8\) where \(1, 8\) is"),
+        (head() | {"layers.0.weight": torch.zeros(48)}, r"layers\.0\.weight has shape \(48,\)"),
     ],
 )
 def test_a_wrong_head(tmp_path, clip, tensors, message):
@@ -105,6 +117,19 @@ def test_a_wrong_head(tmp_path, clip, tensors, message):
     model = LaionAestheticReward(checkpoint=tmp_path / "head.pth", clip=clip, device="cpu")
     with pytest.raises(InputError, match=message):
         model.score([IMAGES["gray"]], [""])
+
+
+def test_the_file_of_another_model_beside_the_head_is_not_its_clip(tmp_path, clip):
+    (tmp_path / "hpc.pt").write_bytes(b"")
+    torch.save(head(3), tmp_path / "sac+logos+ava1-l14-linearMSE.pth")
+    assert _clip_beside(tmp_path) is None
+    (tmp_path / "ViT-L-14.pt").write_bytes(b"")
+    assert _clip_beside(tmp_path) == tmp_path / "ViT-L-14.pt"
+
+
+def test_a_tokenizer_is_refused(clip):
+    with pytest.raises(InputError, match=r"^laion-aesthetic reads no prompt, so that it has no tokenizer: leave"):
+        LaionAestheticReward(clip=clip, tokenizer=VOCABULARY)
 
 
 def test_without_a_head(clip):

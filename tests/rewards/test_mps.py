@@ -318,11 +318,17 @@ def without(state, part):
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ("cross_model", r"lacks 3 weights of mps, cross_model\.layers.*looks like a CLIPModel"),
-        ("layers.1.1.fn.attn_out", r"lacks 1 weights of mps, cross_model\.layers\.1\.1\.fn\.attn_out"),
-        ("rotary_emb", r"cross_model\.layers\.0\.1\.fn\.rotary_emb\.inv_freq"),
+        ("cross_model", r"lacks 13 or more weights of mps, cross_model\.layers.*looks like a CLIPModel"),
+        (
+            "layers.1.1.fn.attn_out",
+            r"lacks 1 weight of mps, cross_model\.layers\.1\.1\.fn\.attn_out.*: it is incomplete",
+        ),
+        ("layers.0.1.", r"lacks 6 weights of mps, cross_model\.layers\.0\.\* \(6\)"),
+        ("layers.1.0.fn.to_q", r"lacks 1 weight of mps, cross_model\.layers\.1\.0\.fn\.to_q"),
+        ("text_model.encoder.layers.1.layer_norm1.weight", r"lacks 1 weight of mps, model\.text_model\.encoder"),
+        ("rotary_emb", r"lacks 2 weights of mps, cross_model\.layers\.0\.1\.fn\.rotary_emb\.inv_freq"),
         ("layers.0.0.fn.to_kv", r"cross_model\.layers\.0\.0\.fn\.to_kv"),
-        ("vision_model", r"lacks 8 weights of mps, model\."),
+        ("vision_model", r"lacks 23 or more weights of mps, model\."),
     ],
 )
 def test_what_a_file_lacks_is_said(tmp_path, released, part, message):
@@ -331,6 +337,20 @@ def test_what_a_file_lacks_is_said(tmp_path, released, part, message):
         scores(MpsReward(checkpoint=tmp_path / "mps.safetensors", tokenizer=CLIP_FILE, device="cpu"), FEW)
     assert "mps.safetensors" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "message"),
+    [
+        ("model.text_model.embeddings.token_embedding.weight", 49407, r"49407 rows and the tokenizer 49408 tokens"),
+        ("cross_model.layers.1.1.fn.fused_attn_ff_proj.weight", 500, r"ff_proj\.weight has shape \(500, 64\) where"),
+    ],
+)
+def test_rows_that_are_cut_off(tmp_path, released, name, cut, message):
+    state = released[1].state_dict()
+    save_file({**state, name: state[name][:cut].clone()}, tmp_path / "mps.safetensors")
+    with pytest.raises(InputError, match=message):
+        scores(MpsReward(checkpoint=tmp_path / "mps.safetensors", tokenizer=CLIP_FILE, device="cpu"), FEW)
 
 
 def test_a_damaged_file_is_refused(tmp_path, released):

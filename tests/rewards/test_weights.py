@@ -98,10 +98,11 @@ def test_portions_of_a_large_tensor_are_put_together(tmp_path, monkeypatch):
     assert all(torch.equal(found[name], state[name]) for name in state)
 
 
-def test_layers_are_counted_from_zero_without_a_gap(tmp_path):
-    torch.save({f"blocks.{n}.w": torch.ones(1) for n in (0, 1, 2, 4)}, tmp_path / "x.pt")
+def test_layers_are_counted_up_to_the_last_of_which_there_is_anything(tmp_path):
+    names = ("blocks.0.w", "blocks.1.v", "blocks.10.w", "x.blocks.11.w", "blocks.9999999.w", "blocks.12")
+    torch.save({name: torch.ones(1) for name in names}, tmp_path / "x.pt")
     weights = open_weights(tmp_path / "x.pt", wanted="x")
-    assert (weights.depth("blocks.{}.w"), weights.depth("layers.{}.w")) == (3, 0)
+    assert (weights.depth("blocks.{}.w"), weights.depth("layers.{}.w")) == (11, 0)
 
 
 def missing(tmp_path, count, names):
@@ -109,7 +110,7 @@ def missing(tmp_path, count, names):
     weights = open_weights(tmp_path / "x.safetensors", wanted="HPSv2")
     with pytest.raises(InputError) as caught:
         weights.read(names)
-    where = f"{tmp_path / 'x.safetensors'} lacks {count} weights of HPSv2, "
+    where = f"{tmp_path / 'x.safetensors'} lacks {count} weight{'s' if count > 1 else ''} of HPSv2, "
     end = "; it looks like a LAION aesthetic head (laion-aesthetic): give the checkpoint of HPSv2"
     assert str(caught.value).startswith(where)
     assert str(caught.value).endswith(end)
@@ -135,14 +136,49 @@ def test_a_few_missing_weights_are_listed_by_name_and_very_many_by_their_first_p
     assert missing(tmp_path, 24, many).endswith("part4.* (3) and 3 more")
 
 
+@pytest.mark.parametrize(
+    ("wanted", "more", "message"),
+    [
+        ("imagereward", False, "lacks 2 weights of imagereward, a, b: it is incomplete, download it again"),
+        ("imagereward", True, "lacks 2 or more weights of imagereward, a, b: it is incomplete, download it again"),
+        (
+            "blip-l",
+            False,
+            "lacks 2 weights of blip-l, a, b; it looks like ImageReward (imagereward): give the checkpoint of blip-l",
+        ),
+    ],
+)
+def test_a_file_of_the_model_itself_is_incomplete_and_another_is_another(tmp_path, wanted, more, message):
+    state = {"blip.visual_encoder.patch_embed.proj.weight": torch.ones(1), "mlp.layers.0.weight": torch.ones(1)}
+    torch.save(state, tmp_path / "x.pt")
+    with pytest.raises(InputError) as caught:
+        open_weights(tmp_path / "x.pt", wanted=wanted).require(["a", "b"], more=more)
+    assert str(caught.value) == f"{tmp_path / 'x.pt'} {message}"
+
+
+def test_names_without_a_point_are_listed_as_they_are(tmp_path):
+    names = [f"part{n}.x{k}.w" for n in range(4) for k in range(3)]
+    assert missing(tmp_path, 13, [*names, "logit_scale"]).endswith("part3.* (3), logit_scale")
+
+
+def test_a_tensor_that_is_taken_in_parts_is_named_once(weights):
+    net = empty(lambda: nn.ModuleList([nn.Linear(3, 5, bias=False) for _ in range(3)]))
+    names = {f"{n}.weight": Take("qkv", rows=slice(4 * n, 4 * n + 4)) for n in range(3)}
+    with pytest.raises(InputError, match=r"qkv has shape") as caught:
+        fill(net, weights, names, dtype=torch.float32, device="cpu")
+    assert str(caught.value).count("qkv") == 1
+
+
 def test_what_cannot_be_filled_is_an_error(weights):
     def refused(names, match, optional=(), error=InputError):
         with pytest.raises(error, match=match):
             fill(empty(Net), weights, names, dtype=torch.float32, device="cpu", optional=optional)
 
-    refused({**NAMES, "embed.weight": "absent"}, r"lacks 1 weights of HPSv2, absent: give the checkpoint of HPSv2$")
-    refused({k: v for k, v in NAMES.items() if k != "head.bias"}, "leaves 1 weights of HPSv2 unfilled: head.bias")
-    refused({k: v for k, v in NAMES.items() if k != "scale"}, "leaves 1 weights of HPSv2 unfilled: scale")
+    refused(
+        {**NAMES, "embed.weight": "absent"}, r"lacks 1 weight of HPSv2, absent: it is incomplete, download it again$"
+    )
+    refused({k: v for k, v in NAMES.items() if k != "head.bias"}, "leaves 1 weight of HPSv2 unfilled: head.bias")
+    refused({k: v for k, v in NAMES.items() if k != "scale"}, "leaves 1 weight of HPSv2 unfilled: scale")
     refused({**NAMES, "head.bias": "qkv"}, r"no checkpoint of HPSv2: qkv has shape \(12, 3\) where \(6,\) is expected$")
     refused({**NAMES, "steps": Take("ids", reshape=(2, 2))}, r"ids has shape \(3,\), expected one like \(2, 2\)")
     refused({**NAMES, "angles": "scale"}, "the network of HPSv2 has no angles", error=ValueError)

@@ -178,10 +178,7 @@ def _text(content: bytes, file: Path) -> str:
 
 
 def read_tokenizer(name: str, path: Path | str, *, guess: bool = False) -> Tokenizer:
-    """The tokenizer at `path`, read as `load_encoder` does (not SentencePiece); it neither truncates nor pads.
-
-    With `guess` words are split in Qwen's way, whatever the name, where the file does not say how.
-    """
+    """The tokenizer at `path`, as `load_encoder` reads it, without limit or padding; `guess`: in doubt as Qwen's."""
     file, name = _file_of(name, Path(path)), "qwen" if guess else name
     _require_package("tokenizers", file)
     content = _read(file)

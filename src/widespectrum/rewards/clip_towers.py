@@ -188,8 +188,9 @@ class _Names:
 
     def __init__(self, weights: Weights, prefix: str, *, check: bool = True) -> None:
         self.weights, self.prefix = weights, prefix
-        starts = (f"{prefix}{_VISION}.", f"{prefix}{_TEXT}.")
-        self.openai = not prefix.startswith("model.") and not any(name.startswith(starts) for name in weights.shapes)
+        # Of MPS and of files that are none of CLIP, too: what is missing is listed in the names of the file that came.
+        parts = (f"{_VISION}.", f"{_TEXT}.")
+        self.openai = prefix != "model." and not any(part in name for name in weights.shapes for part in parts)
         if check:
             weights.require(self.sources(), more=0 in map(self.depth, _STEMS))
 

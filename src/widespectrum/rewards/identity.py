@@ -87,13 +87,19 @@ def _like(shapes: Shapes) -> tuple[str | None, tuple[str, ...]]:
 def listed(names: Iterable[str]) -> str:
     """Names in few words: by layer where that is short, else by all layers, else by what they begin with."""
     names = sorted(names)
-    groupings: tuple[Callable[[str], str], ...] = (str, _layer, _layers, lambda name: name.partition(".")[0] + ".*")
+    groupings: tuple[Callable[[str], str], ...] = (str, _layer, _layers, _first)
     for grouping in groupings:
         counts = Counter(map(grouping, names))
         if len(counts) <= _SHOWN:
             break
     shown = [group if group in names else f"{group} ({n})" for group, n in counts.most_common(_SHOWN)]
     return ", ".join(shown) + (f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")
+
+
+def _first(name: str) -> str:
+    """Down to the first point: `visual.*`."""
+    start, point, _ = name.partition(".")
+    return f"{start}.*" if point else name
 
 
 def _layer(name: str) -> str:

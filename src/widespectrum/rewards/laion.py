@@ -92,8 +92,8 @@ class LaionAestheticReward(OpenAIClip):
         with_relu = _LAYOUTS.get(tuple(places))
         if with_relu is None:
             raise InputError(
-                f"{weights.where} is no head of LAION's aesthetic predictor: expected the linear layers "
-                f"{' or '.join(str(each) for each in _LAYOUTS)} of `layers`, got {tuple(places)}{weights.looks}; {_HINT}"
+                f"{weights.where} is no head of LAION's aesthetic predictor{weights.looks}: expected the linear layers "
+                f"{' or '.join(str(each) for each in _LAYOUTS)} of `layers`, got {tuple(places)}; {_HINT}"
             )
         names = [(f"layers.{place}.weight", f"layers.{place}.bias") for place in places]
         weights.require(sum(names, ()))
