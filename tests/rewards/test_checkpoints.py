@@ -338,3 +338,19 @@ def test_which_model_a_checkpoint_looks_like(names, expected):
     shapes = names if isinstance(names, dict) else dict.fromkeys(names, (1,))
     found = identify(shapes)
     assert found is expected is None or found.startswith(expected)
+
+
+def test_safetensors_of_any_header_length_are_told_from_pickles(tmp_path):
+    for length in range(100):
+        path = tmp_path / f"{length}.safetensors"
+        save_file({"weight": torch.ones(2)}, path, metadata={"note": "x" * 8 * length})
+        assert open_weights(path, wanted="x").shapes == {"weight": (2,)}
+    first = {path.read_bytes()[0] for path in tmp_path.glob("*.safetensors")}
+    assert 0x80 in first
+
+
+@pytest.mark.parametrize("save", [save_file, torch.save])
+def test_what_a_wrapper_puts_around_the_names_is_taken_off(tmp_path, save):
+    state = {"module.a.weight": torch.ones(2), "module.b": torch.ones(3), "n_averaged": torch.ones(1)}
+    save(state, tmp_path / "x.pt")
+    assert open_weights(tmp_path / "x.pt", wanted="x").shapes == {"a.weight": (2,), "b": (3,)}

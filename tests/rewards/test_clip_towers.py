@@ -3,13 +3,16 @@
 import json
 import re
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from tests.rewards.clip_reference import SlowClip, gelu, quick_gelu
-from tests.rewards.made_clip import as_released, save_archive, save_folder, state
+from tests.rewards.made_clip import VOCABULARY, as_released, save_archive, save_folder, state
 from widespectrum.errors import InputError
+from widespectrum.rewards import load_reward_model
 from widespectrum.rewards.checkpoints import open_weights
 from widespectrum.rewards.clip_towers import build_towers, check_tokens, image_size
 
@@ -237,3 +240,18 @@ def test_a_configuration_that_does_not_fit(tmp_path, change, message):
     path.write_text(change)
     with pytest.raises(InputError, match=message):
         towers(tmp_path, config=path)
+
+
+@pytest.mark.parametrize("model", ["clip-l", "hps"])
+def test_weights_in_float32_are_rounded_as_openai_does_and_not_for_hps(tmp_path, model):
+    tensors = state(3)
+    files = {}
+    for name, each in (("exact", tensors), ("rounded", as_released(tensors))):
+        files[name] = tmp_path / f"{name}.pt"
+        torch.save({"state_dict": each}, files[name])
+    image = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8))
+    exact, rounded = (
+        load_reward_model(model, checkpoint=file, tokenizer=VOCABULARY).score([image], ["a dog"])
+        for file in files.values()
+    )
+    assert (exact == rounded) == (model == "clip-l")

@@ -127,11 +127,6 @@ def test_the_file_of_another_model_beside_the_head_is_not_its_clip(tmp_path, cli
     assert _clip_beside(tmp_path) == tmp_path / "ViT-L-14.pt"
 
 
-def test_a_tokenizer_is_refused(clip):
-    with pytest.raises(InputError, match=r"^laion-aesthetic reads no prompt, so that it has no tokenizer: leave"):
-        LaionAestheticReward(clip=clip, tokenizer=VOCABULARY)
-
-
 def test_without_a_head(clip):
     with pytest.raises(InputError, match=r"needs its checkpoint: .*sac\+logos\+ava1-l14-linearMSE\.pth"):
         LaionAestheticReward(clip=clip, device="cpu").score([IMAGES["gray"]], [""])

@@ -98,7 +98,7 @@ class BlipReward(NeuralReward):
     @cached_property
     def text_tokenizer(self) -> TextTokenizer:
         """BERT's, with the vocabulary beside the weights where none was given."""
-        return load_bert(self.tokenizer_path or self.checkpoint.file("vocab.txt", "tokenizer.json"))
+        return load_bert(self.tokenizer_path or self.checkpoint.file("vocab.txt", "*vocab*.txt", "tokenizer.json"))
 
     @cached_property
     def _tokens(self) -> BlipTokens:

@@ -25,7 +25,7 @@ __all__ = ["ClipOpenAIReward", "OpenAIClip", "clip_checkpoint"]
 
 Model = Literal["clip-l", "hps"]
 
-_TOWERS: WeakValueDictionary[tuple[str, int, str, str], Towers] = WeakValueDictionary()
+_TOWERS: WeakValueDictionary[tuple[str, int, str, str, bool], Towers] = WeakValueDictionary()
 """Networks in use, by file, time of its last change, dtype and device."""
 
 
@@ -48,11 +48,13 @@ class OpenAIClip(ClipReward):
 
     style: Style = "openai"
     activation: Activation = "quick_gelu"
+    halved: bool = True
+    """Whether weights under OpenAI's names are rounded to float16, as OpenAI's loader does on a CPU, too."""
 
     @property
     def image_key(self) -> str:  # type: ignore[override]  # known once the checkpoint has been hashed
         """One for all reward models that share the network."""
-        return f"openai-clip {canonical_json(dict(self.container.pin))} {self.dtype} {self.device}"
+        return f"openai-clip {canonical_json(dict(self.container.pin))} {self.dtype} {self.device} {self.halved}"
 
     def prepare(self, image: Image) -> Prepared:
         """Shortest side 224 (bicubic) and center crop in the mode of the image, then RGB, CLIP's mean and deviation."""
@@ -60,10 +62,16 @@ class OpenAIClip(ClipReward):
 
     def _towers(self) -> Towers:
         path = self.container.path
-        key = (str(path.resolve()), path.stat().st_mtime_ns, self.dtype, self.device)
+        key = (str(path.resolve()), path.stat().st_mtime_ns, self.dtype, self.device, self.halved)
         towers = _TOWERS.get(key)
         if towers is None:
-            towers = load_towers(self.container, dtype=self.torch_dtype, device=self.device, activation=self.activation)
+            towers = load_towers(
+                self.container,
+                dtype=self.torch_dtype,
+                device=self.device,
+                activation=self.activation,
+                halved=self.halved,
+            )
             _TOWERS[key] = towers
         return towers
 
@@ -96,6 +104,8 @@ class ClipOpenAIReward(OpenAIClip):
             batch_size=batch_size,
             tokenizer=tokenizer,
         )
+        # HPS v1 is loaded over the network that OpenAI's loader has made, number by number.
+        self.halved = model == "clip-l"
 
 
 def _hps_checkpoint(path: Path | str | None) -> Checkpoint:

@@ -14,11 +14,23 @@ from .tokenization import Style, TextTokenizer, load_clip_bpe
 __all__ = ["ClipReward", "load_towers", "normalized", "vocabulary"]
 
 
-def load_towers(checkpoint: Checkpoint, *, dtype: Any, device: str, activation: Activation) -> Towers:
-    """The towers of `checkpoint`; where they have transformers' names, its `config.json` is obeyed."""
+def load_towers(
+    checkpoint: Checkpoint, *, dtype: Any, device: str, activation: Activation, halved: bool = False
+) -> Towers:
+    """The towers of `checkpoint`; where they have transformers' names, its `config.json` is obeyed.
+
+    `halved`: where they have OpenAI's, they are rounded as OpenAI's loader does; its own file is already.
+    """
     weights = checkpoint.open()
-    config = checkpoint.file("config.json") if "visual_projection.weight" in weights.shapes else None
-    return build_towers(weights, dtype=dtype, device=device, activation=activation, config=config)
+    of_hub = "visual_projection.weight" in weights.shapes
+    return build_towers(
+        weights,
+        dtype=dtype,
+        device=device,
+        activation=activation,
+        config=checkpoint.file("config.json") if of_hub else None,
+        halved=halved and not of_hub,
+    )
 
 
 def vocabulary(checkpoint: Checkpoint) -> Path | None:

@@ -119,8 +119,9 @@ def build_towers(
     activation: Activation,
     prefix: str = "",
     config: Path | None = None,
+    halved: bool = False,
 ) -> Towers:
-    """The towers in `weights`, where every name starts with `prefix`.
+    """The towers in `weights`, where every name starts with `prefix`; `halved` rounds products to float16 numbers.
 
     `activation` stands for the family: `gelu` for ViT-H (heads of 80 channels in an image tower whose width allows
     it), `quick_gelu` for OpenAI CLIP. Heads, activation and epsilon of `config`, a `config.json` of transformers, come
@@ -137,6 +138,8 @@ def build_towers(
     weights.expect(dict(names.packed(vision, text)))
     model = empty(lambda: _clip(settings))
     fill(model, weights, dict(names.pairs(vision, text)), dtype=dtype, device=device)
+    if halved:
+        _halve(model)
     logarithm = names.top("logit_scale")
     return Towers(
         model.eval(),
@@ -144,6 +147,16 @@ def build_towers(
         dimension=settings["projection_dim"],
         scale=float(weights.read([logarithm])[logarithm].float().exp()),
     )
+
+
+def _halve(model: Any) -> None:
+    """Round convolution, linear layers and projections to the numbers of float16, as OpenAI's loader does."""
+    from torch import nn
+
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            for parameter in module.parameters(recurse=False):
+                parameter.data.copy_(parameter.data.half())
 
 
 def image_size(weights: Weights, *, prefix: str = "") -> int:

@@ -77,6 +77,9 @@ class Stored:
         return 0 if 0 in self.shape else (1 + steps) * self.size
 
 
+_WRAPPER = "module."
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Say in one sentence that a file cannot be read."""
@@ -91,17 +94,24 @@ def stored_tensors(path: Path) -> dict[str, Stored]:
     with reading(path), path.open("rb") as file:
         head = file.read(512)
         file.seek(0)
-        return _container(head, path)(file, path)
+        return _without_wrapper(_container(head, path)(file, path))
+
+
+def _without_wrapper(found: dict[str, Stored]) -> dict[str, Stored]:
+    """Without the `module.` that a wrapper around a network puts before its names, and what only the wrapper has."""
+    inner = {name.removeprefix(_WRAPPER): each for name, each in found.items() if name.startswith(_WRAPPER)}
+    return inner if 2 * len(inner) > len(found) else found
 
 
 def _container(head: bytes, path: Path) -> Callable[[BinaryIO, Path], dict[str, Stored]]:
     """How a file that begins like this is read; InputError for what is no checkpoint."""
     if head.startswith(b"PK\x03\x04"):
         return _zip
-    if head.startswith(b"\x80"):
-        return _legacy
+    # Before the pickle: the length with which safetensors begins may be 0x80 in its first byte.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 10**8:
         return _safetensors
+    if head.startswith(b"\x80"):
+        return _legacy
     raise InputError(f"{path} {_what_else(head)}")
 
 

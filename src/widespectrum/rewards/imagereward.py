@@ -85,7 +85,7 @@ class ImageReward(NeuralReward):
     @cached_property
     def text_tokenizer(self) -> TextTokenizer:
         """BERT's, with the vocabulary beside the weights where none was given."""
-        return load_bert(self.tokenizer_path or self.checkpoint.file("vocab.txt"))
+        return load_bert(self.tokenizer_path or self.checkpoint.file("vocab.txt", "*vocab*.txt"))
 
     @cached_property
     def _tokens(self) -> BlipTokens:

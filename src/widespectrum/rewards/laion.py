@@ -42,7 +42,8 @@ class LaionAestheticReward(OpenAIClip):
     its layers); or a folder that holds a head and a CLIP. `clip` is the CLIP: OpenAI's archive ViT-L-14.pt, its state
     dict or a folder of transformers; where none is given and the folder of the head holds none, it is downloaded: the
     Hub's openai/clip-vit-large-patch14. The head reads the
-    feature of length 1 and computes in float64 whatever the dtype of CLIP. A `tokenizer` is refused, no prompt is read.
+    feature of length 1 and computes in float64 whatever the dtype of CLIP. A
+    `tokenizer` changes nothing, no prompt is read.
     """
 
     window = None
@@ -58,8 +59,6 @@ class LaionAestheticReward(OpenAIClip):
         batch_size: int | None = None,
         clip: Path | str | None = None,
     ) -> None:
-        if tokenizer is not None:
-            raise InputError("laion-aesthetic reads no prompt, so that it has no tokenizer: leave the option out")
         super().__init__(
             family="laion",
             name="laion-aesthetic",

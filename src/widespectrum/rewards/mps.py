@@ -15,7 +15,7 @@ from widespectrum.errors import InputError
 from .base import NeuralReward, Prepared
 from .checkpoints import Checkpoint, empty, fill
 from .clip_reward import normalized
-from .clip_towers import CONTEXT, Towers, build_towers, check_tokens, tower_weights
+from .clip_towers import CONTEXT, Towers, build_towers, check_tokens, image_size, tower_weights
 from .mps_cross import attend, build, cross_size, cross_weights, names, read_angles, read_prompts
 from .preprocessing import clip_crop
 from .tokenization import TextTokenizer, load_clip_bpe
@@ -124,9 +124,14 @@ class MpsReward(NeuralReward):
 
         return torch.from_numpy(self.text_tokenizer.batch(prompts, CONTEXT))
 
+    @cached_property
+    def image_size(self) -> int:
+        """Pixels of the side of the square that the image tower reads."""
+        return image_size(self.checkpoint.open(), prefix="model.")
+
     def prepare(self, image: Image) -> Prepared:
         """RGB, shortest side 224 (bicubic), center crop, CLIP's mean and deviation."""
-        return clip_crop(image, 224, rgb_first=True)
+        return clip_crop(image, self.image_size, rgb_first=True)
 
     def _encode(self, pixels: Any) -> Any:
         return self.network.towers.image_tokens(pixels)
