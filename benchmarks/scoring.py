@@ -339,7 +339,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=16, help="each stands in two rows")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--batch-sizes", default="16", help="such as 1,4,16,64; take as many images as the greatest")
+    parser.add_argument("--batch-sizes", default="4", help="such as 1,4,16,64; take as many images as the greatest")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where to work; a checkpoint takes up to 4 GB while it is used")
     parser.add_argument("--json", type=Path, help="put the figures into this file, which the cards are made with")

@@ -17,7 +17,8 @@ from widespectrum.errors import InputError
 from widespectrum.types import ModelSpec
 
 from .base import Prepared, TwoTowerReward
-from .checkpoints import Checkpoint, HubFiles
+from .checkpoints import Checkpoint
+from .clip_reward import normalized
 
 __all__ = ["AnyClipReward"]
 
@@ -56,16 +57,12 @@ class AnyClipReward(TwoTowerReward):
             raise InputError(f"{name} reads the tokenizer that lies beside its weights: leave the option tokenizer out")
         self._source = _source(source, checkpoint)
         self._loading = threading.RLock()
-        repo, _, revision = source.partition("@")
+        folder = self._source if Path(self._source).is_dir() else None
         super().__init__(
             family="clip",
             name=name,
-            checkpoint=Checkpoint(
-                name,
-                self._source if Path(self._source).is_dir() else None,
-                hub=HubFiles(repo, ("*",), revision or None) if _REPO.fullmatch(source) else None,
-                hint=f"expected {_FORMS}",
-            ),
+            # What is downloaded of a repository is the affair of `load_model`.
+            checkpoint=Checkpoint(name, folder, hint=f"expected {_FORMS}"),
             device=device,
             dtype=dtype,
             batch_size=batch_size,
@@ -117,10 +114,10 @@ class AnyClipReward(TwoTowerReward):
         return pixels
 
     def _encode(self, pixels: Any) -> Any:
-        return _unit(self.network.images({"pixel_values": pixels}))
+        return normalized(self.network.images({"pixel_values": pixels}))
 
     def _encode_texts(self, prompts: list[str]) -> Any:
-        return _unit(self.network.texts(prompts))
+        return normalized(self.network.texts(prompts))
 
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
         """Tokens of every prompt, those that the model adds included, before anything is cut off."""
@@ -143,9 +140,3 @@ def _source(source: str, checkpoint: Path | str | None) -> str:
     if source.startswith(_LIBRARIES) or _REPO.fullmatch(source) or folder.is_dir():
         return str(folder) if folder.is_dir() else source
     raise InputError(f"clip:{source} names neither a folder that is there nor a repository: expected {_FORMS}")
-
-
-def _unit(features: Any) -> Any:
-    # Not torch's normalize: it would make a zero of what has no direction.
-    features = features.float()
-    return features / features.norm(dim=-1, keepdim=True)

@@ -43,6 +43,7 @@ def vocabulary(checkpoint: Checkpoint) -> Path | None:
 
 def normalized(features: Any) -> Any:
     """Rows of length 1 in float32, whatever the dtype of `features` (B, D)."""
+    # Not torch's normalize: it would make a zero of what has no direction.
     features = features.float()
     return features / features.norm(dim=-1, keepdim=True)
 

@@ -77,12 +77,11 @@ class Towers:
     `scale` is exp(logit_scale) in float32, whatever the dtype of the towers.
     """
 
-    def __init__(self, model: Any, *, image_size: int, dimension: int, scale: float) -> None:
-        self.model = model
-        self.image_size, self.dimension, self.scale = image_size, dimension, scale
+    def __init__(self, model: Any, *, scale: float) -> None:
+        self.model, self.scale = model, scale
 
     def images(self, pixels: Any) -> Any:
-        """(B, D): projected class tokens of `pixels` (B, 3, image_size, image_size), not normalized."""
+        """(B, D): projected class tokens of `pixels` (B, 3, size, size), not normalized."""
         pooled = self.model.vision_model(pixel_values=pixels).pooler_output
         return self.model.visual_projection(pooled)
 
@@ -141,12 +140,7 @@ def build_towers(
     if halved:
         _halve(model)
     logarithm = names.top("logit_scale")
-    return Towers(
-        model.eval(),
-        image_size=settings["vision_config"]["image_size"],
-        dimension=settings["projection_dim"],
-        scale=float(weights.read([logarithm])[logarithm].float().exp()),
-    )
+    return Towers(model.eval(), scale=float(weights.read([logarithm])[logarithm].float().exp()))
 
 
 def _halve(model: Any) -> None:
