@@ -93,11 +93,14 @@ def usage(name: str) -> tuple[str, str]:
     """How to use a reward model: (lines of Python, a command line)."""
     known = facts(name)
     options = dict(known.example) if known else {}
-    given = "".join(f', {key}="{value}"' for key, value in options.items())
+    given = [f'"{name}"', *(f'{key}="{value}"' for key, value in options.items())]
+    call = f"load_reward_model({', '.join(given)})"
+    if len(call) > 100:
+        call = "\n".join(["load_reward_model(", *(f"    {each}," for each in given), ")"])
     python = f"""from PIL import Image
 from widespectrum import load_reward_model
 
-model = load_reward_model("{name}"{given})
+model = {call}
 model.score([Image.open("bus.png")], ["a yellow bus on a street, blurred and underexposed"])"""
     inside = ",".join(f"{key}={value}" for key, value in options.items())
     return python, f'widespectrum score images.csv --reward-model "{name}{f"[{inside}]" if inside else ""}"'
