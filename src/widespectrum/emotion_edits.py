@@ -302,7 +302,7 @@ class _Studio:
         work = pipeline.generation(place, self.generator.spec.name, self.generator, seeds=[seed], open_input=source)
         description = f"edit faces, {direction}, seed {seed}"
         if failures := local.run(work.make, work.items, batch_size=_BATCH, description=description):
-            raise ModelError(f"{self.label}, {direction} edits: {failures[0]}; run again: what is made is kept")
+            raise ModelError(f"{self.label}, {direction} edits: {failures[0].reason}; run again: what is made is kept")
 
     def _made(self, seed: int, direction: Direction) -> dict[str, dict[str, Any]]:
         """The table of images of a seed and direction, without the images, by prompt_id."""
