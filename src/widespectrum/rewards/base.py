@@ -217,8 +217,6 @@ class NeuralReward(ABC):
         # Not in the threads that prepare: they would each look for the same files, and could not be interrupted.
         self.open()
         distinct = {id(image): image for image in images}
-        texts = list(dict.fromkeys(prompts))
-        place = {text: number for number, text in enumerate(texts)}
         rows_of: dict[int, list[int]] = {}
         for row, image in enumerate(images):
             rows_of.setdefault(id(image), []).append(row)
@@ -228,7 +226,9 @@ class NeuralReward(ABC):
         for batch, prepared in prepared_ahead(lambda key: self._prepare(distinct[key], rows_of[key][0]), batches):
             rows = [(number, row) for number, key in enumerate(batch) for row in rows_of[key]]
             image_rows, own = [number for number, _ in rows], [row for _, row in rows]
-            values[own] = self.score_prepared(prepared, texts, image_rows, [place[prompts[row]] for row in own])
+            # The prompts of this batch alone: all of them may be more than are kept.
+            place = {text: number for number, text in enumerate(dict.fromkeys(prompts[row] for row in own))}
+            values[own] = self.score_prepared(prepared, list(place), image_rows, [place[prompts[row]] for row in own])
         return values
 
     def score_prepared(
