@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from .types import ModelSpec, Order, Prompt
+from .types import Call, ModelSpec, Order, Prompt
 
 __all__ = [
     "Abstention",
     "Answer",
+    "Failure",
     "Features",
     "Generator",
     "Judge",
+    "NeuralGenerator",
+    "PaidGenerator",
     "PreparingRewardModel",
     "Question",
     "Refusal",
@@ -37,6 +40,18 @@ class Refusal:
     """A generator's answer when it will not or cannot make the image: a finding, stored with its reason."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What was not made, and whether the `input` is at fault or the `model`; the next run tries it again.
+
+    `model` is the label of the model, where the work was not that of a single one.
+    """
+
+    reason: str
+    cause: Literal["input", "model"]
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +95,59 @@ class Generator(Protocol):
 
     def generate(
         self, prompts: Sequence[Prompt], *, seeds: Sequence[int], images: Sequence[Image] | None = None
-    ) -> list[Image | Refusal]:
-        """One image or refusal per prompt; `images` are input images for generators that edit."""
+    ) -> list[Image | Refusal | Failure]:
+        """One image, refusal or failure per prompt; `images` are input images for generators that edit.
+
+        `seeds` are the seeds of the run, one per prompt. ModelError where nothing can be made at all.
+        """
+        ...
+
+
+@runtime_checkable
+class NeuralGenerator(Generator, Protocol):
+    """A generator with weights on this machine."""
+
+    batch_size: int
+    """Images that are drawn together."""
+
+    def open(self) -> None:
+        """Load the weights now instead of with the first image. InputError where they are not what they should be."""
+        ...
+
+    def check(self, prompts: Sequence[Prompt]) -> None:
+        """InputError where these prompts cannot be drawn at all, such as for want of negative prompts."""
+        ...
+
+    def batch_key(self, prompt: Prompt) -> tuple[int, ...]:
+        """What a batch is sorted by, such as the length of the prompt; opens the tokenizers."""
+        ...
+
+    def noise_seed(self, prompt: Prompt, seed: int) -> int:
+        """The seed of the noise from which the image of `prompt` starts in a run with this seed."""
+        ...
+
+    def peak_memory(self) -> int:
+        """Bytes: the most memory that was in use on the device since it was opened."""
+        ...
+
+
+@runtime_checkable
+class PaidGenerator(Generator, Protocol):
+    """A generator behind an API. `generate` may be called from `concurrency` threads at a time."""
+
+    concurrency: int
+
+    @property
+    def price(self) -> float | None:
+        """US dollars for an image, as far as they are known: what the estimate and the limits count with."""
+        ...
+
+    def limit(self, budget: Any) -> None:
+        """Ask `budget` (`widespectrum.generators.budget.Budget`) before every call; several generators may share it."""
+        ...
+
+    def take_calls(self) -> list[Call]:
+        """The calls made since this was last asked; `generator` is empty in them."""
         ...
 
 

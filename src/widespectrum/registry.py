@@ -20,7 +20,8 @@ __all__ = ["PLACES", "Entry", "label", "load", "lookup", "missing_packages", "un
 
 PLACES = (
     *("checkpoint", "tokenizer", "base", "clip", "instruction_file", "questions", "weights", "journal"),
-    *("device", "batch_size", "endpoint", "concurrency"),
+    *("lora", "transformer", "folder"),
+    *("device", "offload", "batch_size", "endpoint", "base_url", "concurrency", "attempts", "timeout", "price"),
 )
 """Options that say where something lies or is computed, and not what: they are no part of a model's label. What of them
 matters (the hash of a file) is in its spec."""
@@ -31,7 +32,7 @@ class Entry:
     """One line of a table.
 
     `extra` names the pip extra that holds `packages`, the import names the model needs; `params` are the keyword
-    arguments that make this name out of its family.
+    arguments that make this name out of its family, `defaults` those that a user may replace.
     """
 
     target: str
@@ -39,6 +40,7 @@ class Entry:
     extra: str = ""
     packages: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 def unknown_name(kind: str, name: str, known: Mapping[str, object], command: str) -> UnknownNameError:
@@ -74,7 +76,7 @@ def _constructor(kind: str, table: Mapping[str, Entry], name: str) -> Any:
 def _declared(constructor: Any, entry: Entry) -> dict[str, Any]:
     """The options a user may give, with their defaults."""
     parameters = inspect.signature(constructor).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in entry.params}
+    return {p.name: entry.defaults.get(p.name, p.default) for p in parameters if p.name not in entry.params}
 
 
 def _check_options(kind: str, name: str, declared: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -93,7 +95,7 @@ def load(kind: str, table: Mapping[str, Entry], name: str, options: Mapping[str,
     options = options or {}
     constructor = _constructor(kind, table, name)
     _check_options(kind, name, _declared(constructor, table[name]), options)
-    return constructor(**{**table[name].params, **options})
+    return constructor(**{**table[name].params, **table[name].defaults, **options})
 
 
 def label(name: str, options: Mapping[str, Parameter] | None = None) -> str:

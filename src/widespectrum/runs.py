@@ -22,14 +22,19 @@ from .vendor import functional_digest
 
 __all__ = ["check_run", "finish", "locked", "open_run", "read_manifest", "register", "save_run_file", "write_manifest"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _PACKAGES = (
+    "accelerate",
     "datasets",
+    "diffusers",
     "matplotlib",
     "numpy",
+    "openai",
     "pandas",
+    "peft",
     "pillow",
     "pyarrow",
+    "replicate",
     "scikit-image",
     "scikit-learn",
     "scipy",

@@ -21,6 +21,8 @@ __all__ = [
     "DIMENSIONS",
     "OPTIONAL_DIMENSIONS",
     "AbstentionRecord",
+    "Call",
+    "CallStatus",
     "ImageRecord",
     "ImageStatus",
     "MetricResult",
@@ -41,6 +43,7 @@ __all__ = [
 
 Role: TypeAlias = Literal["original", "wide_spectrum"]
 ImageStatus: TypeAlias = Literal["ok", "refused"]
+CallStatus: TypeAlias = Literal["ok", "refused", "failed"]
 Order: TypeAlias = Literal["first", "second", "both"]
 RunStatus: TypeAlias = Literal["started", "complete"]
 Parameter: TypeAlias = bool | int | float | str
@@ -97,6 +100,7 @@ class Prompt:
     """One prompt of a pair. `role` original is the plain caption and has no dimensions.
 
     `effects` are the words of the text that ask for each of `dimensions`, in their order; empty where nobody says.
+    `negative_prompt` names in few words what to avoid, for generators that take such a text; an original has none.
     """
 
     prompt_id: str
@@ -106,6 +110,7 @@ class Prompt:
     dimensions: tuple[str, ...] = ()
     effects: tuple[str, ...] = ()
     subset: str = ""
+    negative_prompt: str = ""
 
     def __post_init__(self) -> None:
         where = f"prompt of pair {self.pair_id!r}"
@@ -127,6 +132,10 @@ class Prompt:
             not self.effects or len(self.effects) == len(self.dimensions),
             f"{where}: expected the words of {len(self.dimensions)} effects, as many as dimensions; "
             f"got {len(self.effects)}",
+        )
+        _require(
+            not self.negative_prompt or self.role == "wide_spectrum",
+            f"{where}: an original prompt has no negative_prompt; got {self.negative_prompt!r}",
         )
         expected = prompt_id(self.pair_id, self.role, self.text, self.dimensions)
         _require(
@@ -203,6 +212,8 @@ class ImageRecord:
     """One image that a generator made, or its recorded refusal to make it.
 
     `image_id` is the sha256 of the encoded bytes; `generator` is the label under which the manifest holds its spec.
+    `seed` is that of the run; `noise_seed` the one that follows from it for this pair and with which the image was
+    drawn, None where the generator takes none.
     """
 
     image_id: str
@@ -214,6 +225,7 @@ class ImageRecord:
     width: int
     height: int
     path: str
+    noise_seed: int | None = None
 
     def __post_init__(self) -> None:
         where = f"image of prompt {self.prompt_id!r} by {self.generator!r}"
@@ -226,6 +238,39 @@ class ImageRecord:
         else:
             _require(not self.image_id and not self.path, f"{where}: a refusal has no image")
             _require(bool(self.detail), f"{where}: a refusal needs its reason in 'detail'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to the API of a generator, whatever came of it: what was paid, and by which id it can be found.
+
+    `code` is the HTTP status (None: no response came), `request_id` the vendor's, `model` what the vendor says
+    answered, `cost` in US dollars (None: unknown), `detail` the reason of a refusal or failure, `time` when it was sent
+    (ISO 8601).
+    """
+
+    call_id: str
+    prompt_id: str
+    generator: str
+    seed: int
+    attempt: int
+    status: CallStatus
+    code: int | None
+    request_id: str
+    model: str
+    cost: float | None
+    seconds: float
+    detail: str
+    time: str
+
+    def __post_init__(self) -> None:
+        where = f"call {self.call_id!r} for prompt {self.prompt_id!r}"
+        _require_choice(f"{where}: status", self.status, CallStatus)
+        _require(bool(self.call_id), "a call needs an id; got an empty one")
+        _require(
+            self.status == "ok" or bool(self.detail), f"{where}: a refusal or failure needs its reason in 'detail'"
+        )
+        _require(self.cost is None or 0 <= self.cost < math.inf, f"{where}: cost must be 0 or more; got {self.cost}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

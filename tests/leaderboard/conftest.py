@@ -113,7 +113,7 @@ def write_run() -> Callable[..., Path]:
             **changes.pop("specs", {}),
         }
         manifest = {
-            "schema_version": 2,
+            "schema_version": 3,
             "benchmark_version": "0.1.0",
             "datasets": {"prompts": "v1"},
             "specs": specs,

@@ -1,5 +1,5 @@
 """How work is spread: `local` runs batches in this process."""
 
-from .local import Failure
+from widespectrum.protocols import Failure
 
 __all__ = ["Failure"]

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from widespectrum.errors import ModelError
+from widespectrum.protocols import Failure
 
 from .ahead import prepared_ahead
 
-__all__ = ["Failure", "run", "salvage"]
+__all__ = ["run", "salvage"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _IN_A_ROW = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What was not made, and whether the `input` is at fault or the `model`; the next run tries it again.
-
-    `model` is the label of the model, where the work was not that of a single one.
-    """
-
-    reason: str
-    cause: Literal["input", "model"]
-    model: str = ""
 
 
 def run(
