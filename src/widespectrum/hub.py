@@ -21,7 +21,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from .errors import InputError
-from .hub_errors import explain, waiting_time
+from .hub_errors import explain, explain_reading, waiting_time
 from .hub_plan import (
     CARD,
     Change,
@@ -340,6 +340,19 @@ def _proposed(job: _Job, state: _State, plan: Plan) -> Publication:
     return Publication(url=job.url, plan=plan, commit=state.head, pull_request=url)
 
 
+@contextmanager
+def _reading(repo_id: str, repo_type: str, revision: str | None) -> Iterator[None]:
+    """As `_explained`, for what is read: advice on writing helps nobody there."""
+    token = get_token()
+    try:
+        yield
+    except Exception as error:
+        explained = explain_reading(error, repo_id, repo_type, revision, has_token=token is not None)
+        if explained is None:
+            raise
+        raise type(explained)(_without(token, str(explained))) from None
+
+
 def resolve_revision(repo_id: str, repo_type: str, revision: str | None = None) -> str:
     """The commit (40 hex digits) that a branch, a tag or the start of a commit stands for; None: the main branch.
 
@@ -347,7 +360,7 @@ def resolve_revision(repo_id: str, repo_type: str, revision: str | None = None) 
     """
     if revision is not None and _SHA.fullmatch(revision):
         return revision
-    with _explained(f"{repo_type} {repo_id}@{revision or 'main'}", get_token()):
+    with _reading(repo_id, repo_type, revision):
         return str(HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision).sha)
 
 
@@ -363,7 +376,7 @@ def download_snapshot(
 
     What is there is not loaded again, and a download that was cut short goes on.
     """
-    with _explained(f"{repo_type} {repo_id}@{revision or 'main'}", get_token()):
+    with _reading(repo_id, repo_type, revision):
         return Path(
             huggingface_hub.snapshot_download(
                 repo_id,

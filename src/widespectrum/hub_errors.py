@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from typing import Any
 
+from huggingface_hub import constants
 from huggingface_hub.errors import (
+    FileMetadataError,
+    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
+    RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
 from .errors import HubError, InputError, WideSpectrumError
 
-__all__ = ["explain", "waiting_time"]
+__all__ = ["explain", "explain_reading", "waiting_time"]
 
 # httpx or httpx2, whichever this version of huggingface_hub is built on
 _HTTP_ERROR: type[Exception] = next(base for base in HfHubHTTPError.__bases__ if base is not OSError)
@@ -89,6 +95,61 @@ def explain(error: BaseException, what: str) -> WideSpectrumError | None:
         return HubError(f"{what}: what answers in place of the Hub is not the Hub: check HF_ENDPOINT; {_AGAIN}.")
     if isinstance(origin, HFValidationError):
         return InputError(f"{what} is no name on the Hub: expected ORG/NAME of letters, digits, '-', '_' and '.'")
+    return None
+
+
+def explain_reading(
+    error: BaseException, repo_id: str, repo_type: str, revision: str | None, *, has_token: bool
+) -> WideSpectrumError | None:
+    """The sentence for an error while a repository is read; None where it has nothing to do with the Hub."""
+    what, origin = f"{repo_type} {repo_id}@{revision or 'main'}", _origin(error)
+    if isinstance(origin, GatedRepoError):
+        return InputError(_gated(origin, repo_id, repo_type, has_token))
+    if isinstance(origin, HfHubHTTPError) and not isinstance(origin, RevisionNotFoundError):
+        said = _one_line(origin.server_message or "")
+        reason = f"({origin.response.status_code}{f': {said}' if said else ''})"
+        # to a stranger the Hub does not tell which names exist
+        if not has_token and origin.response.status_code in (401, 403, 404):
+            missing = isinstance(origin, RepositoryNotFoundError)
+            there = "is no such repository, or it is private and there is no token" if missing else "is no token"
+            return InputError(f"{what}: there {there} {reason}: check its name, or run `hf auth login` or set HF_TOKEN")
+        if origin.response.status_code == 403:
+            return InputError(f"{what}: the token may not read it {reason}: give one with read access in HF_TOKEN")
+        if 400 <= origin.response.status_code < 500 and origin.response.status_code not in (401, 404, 408, 429):
+            return InputError(f"{what}: the Hub refuses the request {reason}: check the name and the revision")
+    # where nothing is there yet, huggingface_hub misses the folder, and else files
+    partly = isinstance(error, LocalEntryNotFoundError) and "snapshot folder" not in str(error)
+    if partly and _is_offline(origin):
+        return InputError(f"{what}: incomplete download, and HF_HUB_OFFLINE is set: unset it, and run it again")
+    return explain(error, what) or _explain_files(origin, what)
+
+
+def _gated(error: GatedRepoError, repo_id: str, repo_type: str, has_token: bool) -> str:
+    """Who has to accept what; the Hub also refuses tokens that were made without access to gated repositories."""
+    page = f"{constants.ENDPOINT}/{'' if repo_type == 'model' else f'{repo_type}s/'}{repo_id}"
+    said = _one_line(error.server_message or "")
+    if not has_token:
+        return (
+            f"{repo_id} is gated and there is no token: accept its terms at {page}, run `hf auth login` or set "
+            "HF_TOKEN, then run again"
+        )
+    token = f" (if it has them: {said})" if "token" in said.lower() else ""
+    return f"{repo_id} is gated: accept its terms at {page} with the account of your token, then run again{token}"
+
+
+def _explain_files(error: BaseException, what: str) -> WideSpectrumError | None:
+    """The sentence for what fails where a download is written."""
+    if isinstance(error, FileMetadataError):
+        return HubError(f"{what}: what answers in place of the Hub is not the Hub: check HF_ENDPOINT; {_AGAIN}.")
+    if not isinstance(error, OSError):
+        return None
+    if "Consistency check failed" in str(error):
+        return HubError(f"{what}: incomplete download, a file came cut short: check the network; {_AGAIN}.")
+    cache = f"{constants.HF_HUB_CACHE} (HF_HOME moves it)"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InputError(f"{what}: no space is left for the download in {cache}: free some; {_AGAIN}")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InputError(f"{what}: the download cannot be written to {cache}: check its permissions; {_AGAIN}")
     return None
 
 

@@ -10,13 +10,13 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import InputError, MissingExtraError, UnknownNameError
 from .types import Parameter
 
-__all__ = ["PLACES", "Entry", "label", "load", "lookup", "missing_packages", "unknown_name"]
+__all__ = ["PLACES", "Entry", "label", "load", "lookup", "missing_packages", "options_of", "unknown_name"]
 
 PLACES = (
     *("checkpoint", "tokenizer", "base", "clip", "instruction_file", "questions", "weights", "journal"),
@@ -32,7 +32,8 @@ class Entry:
     """One line of a table.
 
     `extra` names the pip extra that holds `packages`, the import names the model needs; `params` are the keyword
-    arguments that make this name out of its family, `defaults` those that a user may replace.
+    arguments that make this name out of its family, `defaults` those that a user may replace, `needs` those that the
+    user has to give.
     """
 
     target: str
@@ -41,6 +42,11 @@ class Entry:
     packages: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+
+    def named(self, name: str) -> Entry:
+        """The entry of a family that is told its own name."""
+        return replace(self, params={**self.params, "name": name})
 
 
 def unknown_name(kind: str, name: str, known: Mapping[str, object], command: str) -> UnknownNameError:
@@ -69,14 +75,27 @@ def _constructor(kind: str, table: Mapping[str, Entry], name: str) -> Any:
             f"{kind} {name!r} needs {', '.join(missing)}, which is not installed: "
             f'pip install "widespectrum[{entry.extra}]"'
         )
+    return _imported(entry)
+
+
+def _imported(entry: Entry) -> Any:
     module, _, attribute = entry.target.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def options_of(entry: Entry) -> dict[str, Any]:
+    """The options a user may give, with what they are where nothing is given (`inspect.Parameter.empty`: needed).
+
+    Imports the module of the model, whose packages need not be installed for it.
+    """
+    return _declared(_imported(entry), entry)
 
 
 def _declared(constructor: Any, entry: Entry) -> dict[str, Any]:
     """The options a user may give, with their defaults."""
     parameters = inspect.signature(constructor).parameters.values()
-    return {p.name: entry.defaults.get(p.name, p.default) for p in parameters if p.name not in entry.params}
+    defaults = {p.name: p.default for p in parameters if p.name not in entry.params}
+    return {**defaults, **entry.defaults, **dict.fromkeys(entry.needs, inspect.Parameter.empty)}
 
 
 def _check_options(kind: str, name: str, declared: Mapping[str, Any], options: Mapping[str, Any]) -> None:

@@ -167,7 +167,14 @@ class Api:
         repo = self.find(call, kind, id)
         commit = repo.at(rev)
         about = {"id": id, "_id": commit.oid[:24], "author": id.partition("/")[0], "sha": commit.oid, "sdk": repo.sdk}
-        about |= {"private": repo.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0, "tags": []}
+        about |= {
+            "private": repo.private,
+            "gated": "auto" if repo.gated else False,
+            "disabled": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
+        }
         about |= {"createdAt": commit.date, "lastModified": commit.date}
         return {**about, "siblings": [{"rfilename": path} for path in sorted(commit.tree)]}
 
@@ -273,7 +280,12 @@ class Api:
         return {}
 
     def resolve(self, call: Call, kind: str, id: str, rev: str, path: str) -> Any:
-        commit = self.find(call, kind, id).at(rev)
+        repo = self.find(call, kind, id)
+        if repo.gated and call.user[0] not in repo.readers:
+            # its pages are open to all, its files are not
+            status, reason = (403, f"visit {id} to ask for access") if call.user[0] else (401, "please log in")
+            raise Refusal(status, f"Access to model {id} is restricted: {reason}.", "GatedRepo")
+        commit = repo.at(rev)
         blob = commit.tree.get(path)
         headers = {"X-Repo-Commit": commit.oid, "Accept-Ranges": "bytes"}
         if blob is None:

@@ -57,6 +57,9 @@ class Repo:
     commits: dict[str, Commit] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     pull_requests: list[dict[str, Any]] = field(default_factory=list)
+    gated: bool = False
+    readers: set[str] = field(default_factory=set)
+    """Users who have accepted the terms of a gated repository."""
 
     def commit(self, ref: str, tree: dict[str, Blob], parent: str, texts: tuple[str, str, str]) -> Commit:
         listing = [f"{path} {blob.oid}" for path, blob in sorted(tree.items())]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from widespectrum.devices import is_out_of_memory, usable_device
 from widespectrum.engine.ahead import prepared_ahead
 from widespectrum.errors import InputError, ModelError
 from widespectrum.protocols import Features
@@ -32,7 +33,6 @@ __all__ = [
     "TwoTowerReward",
     "computing",
     "distinct_images",
-    "usable_device",
 ]
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -47,23 +47,6 @@ _TEXTS_KEPT = 16384
 _BATCH, _BATCH_ON_CPU = 16, 4
 
 
-def usable_device(device: str) -> str:
-    """`device`, or for `auto` the GPU where there is one; InputError where it cannot be used."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=device)
-    # torch raises all of these, by device and build
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f'device {device!r} cannot be used here ({reason}): expected "auto", "cpu" or "cuda"'
-        ) from None
-    return device
-
-
 @contextmanager
 def computing(name: str) -> Iterator[None]:
     """No gradients; a lack of memory is a ModelError that says what helps."""
@@ -73,7 +56,7 @@ def computing(name: str) -> Iterator[None]:
         with torch.inference_mode():
             yield
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise ModelError(f"{name} ran out of memory: give a smaller batch_size, or score with it alone") from error
         raise
 
