@@ -6,6 +6,7 @@
     │   └── MissingExtraError  the name is known, its packages are not installed
     ├── RunFolderError         a run folder is damaged, locked, or belongs to another run (exit code 2)
     ├── ModelError             a generator, reward model or judge failed; retried on the next run (exit code 1)
+    ├── BudgetSpentError       no further call fits into the budget; the next run goes on (exit code 1)
     └── HubError               the Hub, or the way to it, failed in a manner that passes (exit code 1)
 
 Every message says what was expected, what came, and what to do.
@@ -14,6 +15,7 @@ Every message says what was expected, what came, and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "BudgetSpentError",
     "HubError",
     "InputError",
     "MissingExtraError",
@@ -46,6 +48,10 @@ class RunFolderError(WideSpectrumError):
 
 class ModelError(WideSpectrumError):
     """A generator, reward model or judge that failed on a batch; nothing of the batch is stored."""
+
+
+class BudgetSpentError(WideSpectrumError):
+    """No further call to a paid API fits into the budget; nothing was sent."""
 
 
 class HubError(WideSpectrumError):
