@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 import json
 import re
 import tomllib
@@ -17,6 +18,7 @@ from widespectrum.config import (
     RunConfig,
     demo_config,
     parse_model,
+    parse_prompts,
     parse_run_file,
     read_run_file,
     write_run_text,
@@ -86,6 +88,28 @@ def test_a_run_file_with_everything(tmp_path):
     )
 
 
+def test_prompts_of_another_run(tmp_path):
+    table = f'[prompts]\nrun = "{tmp_path}"\n'
+    assert parse_run_file(table).prompts == PromptChoice(run=tmp_path)
+    chosen = parse_run_file(table + 'generator = "g[steps=2]"\nseed = 3\n')
+    assert chosen.prompts == PromptChoice(run=tmp_path, generator="g[steps=2]", seed=3)
+    assert len({parse_run_file(table + f"seed = {seed}\n").asks_for[1].seed for seed in (0, 1)}) == 2
+
+
+def test_prompts_on_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert parse_prompts("mine") == {"set": "mine"}
+    (tmp_path / "mine" / "manifest.json").touch()
+    assert parse_prompts("mine") == {"run": "mine"}
+    assert parse_prompts("runs/none") == {"run": "runs/none"}
+    table = parse_prompts("mine[generator=photo-effects[strength=2],seed=4]")
+    assert table == {"run": "mine", "generator": "photo-effects[strength=2]", "seed": 4}
+    assert parse_run_file(write_run_text(table, {})).prompts == PromptChoice(
+        run=Path("mine"), generator="photo-effects[strength=2]", seed=4
+    )
+
+
 def test_an_empty_run_file_has_the_defaults():
     assert parse_run_file("", "r.toml") == RunConfig(text="", source="r.toml")
     assert parse_run_file("").seeds == (0,)
@@ -105,7 +129,7 @@ MISTAKES = {
     "unknown key in run": ("[run]\nseed = 0 #!\n", "unknown [run] key 'seed'; expected one of seeds, batch_size"),
     "unknown key in prompts": (
         '[prompts]\nset = "photographs"\nphotographs = "x" #!\n',
-        "unknown [prompts] key 'photographs'; expected one of set, file, photos, captions",
+        "unknown [prompts] key 'photographs'; expected one of set, file, run, photos, captions, generator, seed",
     ),
     "unknown key in evaluate": (
         "[evaluate]\nresamples = 3 #!\n",
@@ -125,12 +149,20 @@ MISTAKES = {
     "prompts a list of tables": ('[[prompts]] #!\nset = "a"\n', "prompts must be a table: write [prompts]"),
     "set not a text": ("[prompts]\nset = 1 #!\n", "[prompts] set must be a non-empty text; got 1"),
     "set empty": ('[prompts]\nset = " " #!\n', "[prompts] set must be a non-empty text"),
-    "set and file": ('[prompts]\nset = "a"\nfile = "b" #!\n', "either 'set' or 'file', not both: delete one"),
-    "file and photos": ('[prompts]\nfile = "b"\nphotos = "c" #!\n', "use them with 'set', not 'file'"),
-    "neither set nor file": ('[prompts] #!\nphotos = "."\n', "needs 'set' (a named prompt set) or 'file'"),
+    "set and file": ('[prompts]\nset = "a"\nfile = "b" #!\n', "takes only one of 'set' and 'file': delete the other"),
+    "file and run": ('[prompts]\nrun = "a" #!\nfile = "b"\n', "takes only one of 'file' and 'run': delete the other"),
+    "seed without run": (
+        '[prompts]\nset = "a"\nseed = 0 #!\n',
+        "seed goes with 'run' alone: give that, or delete seed",
+    ),
+    "generator without run": ('[prompts]\nset = "a"\ngenerator = "b" #!\n', "generator goes with 'run' alone"),
+    "run missing": ('[prompts]\nrun = "no" #!\n', "[prompts] run = 'no': there is nothing at /"),
+    "seed a text": ('[prompts]\nrun = "."\nseed = "0" #!\n', "[prompts] seed must be an integer >= 0; got '0'"),
+    "file and photos": ('[prompts]\nfile = "b"\nphotos = "c" #!\n', "photos goes with 'set' alone: give that, or"),
+    "neither set nor file": ('[prompts] #!\nphotos = "."\n', "needs 'set' (a named prompt set), 'file' (a prompt"),
     "captions without photos": (
         '[prompts]\nset = "a"\ncaptions = "b" #!\n',
-        "captions describe photos: give 'photos' too",
+        "captions goes with 'photos' alone: give that, or delete captions",
     ),
     "file missing": ('[prompts]\nfile = "no.csv" #!\n', "[prompts] file = 'no.csv': there is nothing at /"),
     "photos missing": ('[prompts]\nset = "a"\nphotos = "no" #!\n', "[prompts] photos = 'no': there is nothing at /"),
@@ -308,7 +340,7 @@ def test_the_demo(tmp_path):
     ("photos", "captions", "message"),
     [
         (Path("no such folder"), None, "photos = 'no such folder': there is nothing at"),
-        (None, Path("x"), "give 'photos'"),
+        (None, Path("x"), "captions goes with 'photos' alone"),
     ],
 )
 def test_the_demo_with_wrong_paths(photos, captions, message):
@@ -352,4 +384,6 @@ def test_the_docs_hold_every_option_with_its_default(table):
         if entry.packages:
             continue  # their cards and `widespectrum models show` do
         for option, default in _declared(_constructor("model", table, name), entry).items():
-            assert f"| `{name}` | `{option} = {json.dumps(default)}` |" in DOCS
+            must_be_given = default is inspect.Parameter.empty
+            written = option if must_be_given else f"{option} = {json.dumps(default)}"
+            assert f"| `{name}` | `{written}` |" in DOCS

@@ -134,6 +134,50 @@ def test_what_only_the_user_can_know_is_left_open(finished_run, tmp_path, image_
         pack_run(finished_run, out, TABLES, RunOptions(leave_out_unclear=True))
 
 
+GIVEN = """
+[prompts]
+{prompts}
+
+[[generators]]
+name = "identity"
+size = 16
+
+[[generators]]
+name = "folder"
+folder = "{folder}"
+"""
+
+
+@pytest.mark.parametrize("source", ["photos", "run"])
+def test_images_from_elsewhere_are_not_declared_as_made_here(run, photos, tmp_path, source):
+    prompts = {
+        "photos": f'set = "photographs"\nphotos = "{photos}"',
+        "run": f'run = "{run}"\ngenerator = "photo-effects[size=48,strength=3]"',
+    }
+    (tmp_path / "given").mkdir()
+    config = parse_run_file(GIVEN.format(prompts=prompts[source], folder=tmp_path / "given"), check_paths=False)
+    prompt_set = stages.prompt_set_of(config)
+    for prompt in prompt_set.prompts:
+        shutil.copyfile(photos / "garden.png", tmp_path / "given" / f"{prompt.prompt_id}.png")
+    models = stages.load_models(config)
+    made = tmp_path / "made"
+    with runs.locked(made):
+        stages.start(made, config, models, prompt_set)
+        assert not stages.generate(made, config, models, prompt_set, print)
+        runs.finish(made)
+    pack_run(made, tmp_path / "out", TABLES, RunOptions())
+    rights = dict(read_provenance(tmp_path / "out" / "images").image_rights)
+    assert rights["folder"] == "unclear: given to the run as they are, nobody stated their rights"
+    if source == "run":
+        of_inputs = "unclear: made from the images of another run, nobody stated their rights"
+        assert rights["identity[size=16]"] == of_inputs
+    else:
+        assert set(rights) == {"folder", "garden.png", "street.png"}
+    pack_run(made, tmp_path / "stated", TABLES, RunOptions(rights="mine"))
+    stated = read_provenance(tmp_path / "stated" / "images").image_rights
+    assert set(stated.values()) == {"clear: mine"}
+
+
 def test_images_of_unclear_rights_are_left_out_and_listed(shipped, tmp_path, image_pairs):
     whole, clear = tmp_path / "whole", tmp_path / "clear"
     image_pairs.build(whole, run=shipped)

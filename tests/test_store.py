@@ -13,11 +13,12 @@ import pytest
 from widespectrum import store
 from widespectrum.errors import InputError, RunFolderError
 from widespectrum.images import encode
-from widespectrum.types import AbstentionRecord, ImageRecord, MetricResult, Prompt, Score, Verdict
+from widespectrum.types import AbstentionRecord, Call, ImageRecord, MetricResult, Prompt, Score, Verdict
 
 RECORDS = {
     "prompts": Prompt,
     "images": ImageRecord,
+    "calls": Call,
     "scores": Score,
     "verdicts": Verdict,
     "abstentions": AbstentionRecord,
@@ -63,6 +64,7 @@ def image_rows(numbers):
             width=3,
             height=2,
             path=path,
+            noise_seed=2**63 - number,
         )
         records.append(record)
         payload.append({"bytes": content, "path": path})
@@ -91,9 +93,28 @@ ROWS = {
             role="wide_spectrum",
             dimensions=("clarity", "emotion"),
             subset="s",
+            negative_prompt="sharp, cheerful",
         ),
     ],
     "images": [*image_rows([4])[0], REFUSAL],
+    "calls": [
+        Call(
+            call_id=f"c{attempt}",
+            prompt_id="p",
+            generator="g",
+            seed=0,
+            attempt=attempt,
+            status=status,
+            code=code,
+            request_id="r",
+            model="m",
+            cost=cost,
+            seconds=0.25,
+            detail="will not",
+            time="2026-01-02T03:04:05+00:00",
+        )
+        for attempt, (status, code, cost) in enumerate([("failed", None, None), ("refused", 200, 0.04)])
+    ],
     "scores": [score(1), score(2, value=-0.1 - 0.2)],
     "verdicts": [
         Verdict(
@@ -193,7 +214,7 @@ def test_an_arrow_table_is_taken_too_and_columns_can_be_chosen(tmp_path):
 
 def test_unknown_tables_are_refused(tmp_path):
     for call in (store.parts, store.read):
-        with pytest.raises(InputError, match="unknown table 'ratings'; expected one of prompts, images, scores"):
+        with pytest.raises(InputError, match="unknown table 'ratings'; expected one of prompts, images, calls, scores"):
             call(tmp_path, "ratings")
 
 

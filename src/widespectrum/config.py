@@ -5,9 +5,11 @@
     batch_size = 16
 
     [prompts]
-    set = "photographs"            # a named set, or  file = "prompts.csv"
+    set = "photographs"            # a named set, or  file = "prompts.csv",  or  run = "runs/flux-krea"
     photos = "my/photos"           # the same prompts made for your own photographs
     captions = "captions.csv"      # columns file, caption
+    generator = "flux-krea"        # of run: whose images are the input images; where it has several
+    seed = 0                       # of run: default its lowest
 
     [[generators]]
     name = "photo-effects"
@@ -35,13 +37,15 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
+from .prompt_choice import PromptChoice, prompts_section
 from .registry import PLACES, label
+from .toml_reader import Reader, is_int, is_text, place_of
 from .types import Parameter
 
 __all__ = [
@@ -51,6 +55,7 @@ __all__ = [
     "RunConfig",
     "demo_config",
     "parse_model",
+    "parse_prompts",
     "parse_run_file",
     "read_run_file",
     "write_run_text",
@@ -58,15 +63,7 @@ __all__ = [
 
 MODEL_TABLES = ("generators", "reward_models", "judges")
 INTERVALS = ("percentile", "bca")
-_HEADER = re.compile(r"\s*\[\[?\s*([\w-]+)\s*(?:\.\s*([\w-]+)\s*)?\]\]?")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_KEY = re.compile(r"""\s*["']?([\w.-]+)["']?\s*=""")
-
-
-def _place_of(places: Mapping[str, str], keys: Iterable[str], message: str) -> str:
-    """The place of the first of `keys` that `message` names as a word."""
-    named = (key for key in keys if re.search(rf"\b{re.escape(key)}\b", message))
-    return next((places[key] for key in named if key in places), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,23 +91,7 @@ class ModelChoice:
 
     def where(self, message: str) -> str:
         """The beginning of an error about this model: the place of the option that `message` names, or of the name."""
-        return _place_of(self.places, self.options, message) or self.places.get("name", "")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptChoice:
-    """Where the prompts come from: a named set, or a table of the user's; `places` as in `ModelChoice`."""
-
-    set: str = ""
-    file: Path | None = None
-    photos: Path | None = None
-    captions: Path | None = None
-    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
-
-    def where(self, message: str) -> str:
-        """The beginning of an error about the prompts: the place of the path that `message` names, or of the set."""
-        named = [key for key in ("captions", "photos") if (path := getattr(self, key)) and path.name in message]
-        return _place_of(self.places, named, " ".join(named)) or self.places.get("file") or self.places.get("set", "")
+        return place_of(self.places, self.options, message) or self.places.get("name", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +113,7 @@ class RunConfig:
     source: str
     seeds: tuple[int, ...] = (0,)
     batch_size: int = 16
-    prompts: PromptChoice = PromptChoice()
+    prompts: PromptChoice = field(default_factory=PromptChoice)
     generators: tuple[ModelChoice, ...] = ()
     reward_models: tuple[ModelChoice, ...] = ()
     judges: tuple[ModelChoice, ...] = ()
@@ -145,107 +126,27 @@ class RunConfig:
         return (self.seeds, self.prompts, *(tuple(choice.asks_for for choice in choices) for choices in models))
 
 
-class _Reader:
-    """Takes checked values out of parsed TOML; its errors name file and line."""
-
-    def __init__(self, text: str, source: str) -> None:
-        self.source = source
-        self._lines: dict[tuple[str, int, str], int] = {}
-        section, counts = "", {"": 0}
-        for number, line in enumerate(text.splitlines(), 1):
-            if (header := _HEADER.match(line)) and header[2]:
-                self._lines.setdefault((header[1], counts.get(header[1], 0), header[2]), number)
-                section = f"{header[1]}.{header[2]}"
-                counts[section] = 0
-            elif header:
-                section = header[1]
-                counts[section] = counts.get(section, -1) + 1
-                self._lines[section, counts[section], ""] = number
-            elif key := _KEY.match(line):
-                parent, _, own = key[1].rpartition(".")
-                self._lines.setdefault((parent or section, 0 if parent else counts[section], own), number)
-
-    def error(self, message: str, section: str, key: str = "", index: int = 0) -> InputError:
-        return InputError(f"{self.place(section, key, index)}{message}")
-
-    def place(self, section: str, key: str, index: int = 0) -> str:
-        """The beginning of a message about a key; nothing where the user wrote no file."""
-        places = ((section, index, key), (section, index, ""), ("", 0, section))
-        line = next((self._lines[place] for place in places if place in self._lines), None)
-        return "" if not self.source else f"{self.source}, line {line}: " if line else f"{self.source}: "
-
-    def known(self, table: Mapping[str, Any], allowed: tuple[str, ...], section: str) -> None:
-        for key in table:
-            if key not in allowed:
-                name = f"[{section}] key" if section else "table"
-                raise self.error(
-                    f"unknown {name} {key!r}; expected one of {', '.join(allowed)}",
-                    section or key,
-                    key if section else "",
-                )
-
-    def take(self, table: Mapping[str, Any], section: str, key: str, check: Callable[[Any], bool], what: str) -> Any:
-        """`table[key]` if `check` accepts it; None where it is absent."""
-        value = table.get(key)
-        if key in table and not check(value):
-            raise self.error(f"[{section}] {key} must be {what}; got {value!r}", section, key)
-        return value
-
-
-def _is_int(low: int) -> Callable[[Any], bool]:
-    return lambda value: type(value) is int and low <= value < 2**63
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _run_section(reader: _Reader, table: Mapping[str, Any]) -> dict[str, Any]:
+def _run_section(reader: Reader, table: Mapping[str, Any]) -> dict[str, Any]:
     reader.known(table, ("seeds", "batch_size"), "run")
     chosen: dict[str, Any] = {}
 
     def is_seeds(value: Any) -> bool:
-        distinct = isinstance(value, list) and bool(value) and all(_is_int(0)(seed) for seed in value)
+        distinct = isinstance(value, list) and bool(value) and all(is_int(0)(seed) for seed in value)
         return distinct and len(set(value)) == len(value)
 
     if (seeds := reader.take(table, "run", "seeds", is_seeds, "a list of distinct integers >= 0")) is not None:
         chosen["seeds"] = tuple(seeds)
-    if (size := reader.take(table, "run", "batch_size", _is_int(1), "an integer >= 1")) is not None:
+    if (size := reader.take(table, "run", "batch_size", is_int(1), "an integer >= 1")) is not None:
         chosen["batch_size"] = size
     return chosen
 
 
-def _prompts_section(reader: _Reader, table: Mapping[str, Any], check_paths: bool) -> PromptChoice:
-    if not table:
-        return PromptChoice()
-    reader.known(table, ("set", "file", "photos", "captions"), "prompts")
-    values = {key: reader.take(table, "prompts", key, _is_text, "a non-empty text") for key in table}
-    if "set" in values and "file" in values:
-        raise reader.error("[prompts] takes either 'set' or 'file', not both: delete one", "prompts", "file")
-    if "set" not in values and "file" not in values:
-        raise reader.error("[prompts] needs 'set' (a named prompt set) or 'file' (a prompt table)", "prompts")
-    if "file" in values and "photos" in values:
-        raise reader.error(
-            "[prompts] photos make their own prompts: use them with 'set', not 'file'", "prompts", "photos"
-        )
-    if "captions" in values and "photos" not in values:
-        raise reader.error("[prompts] captions describe photos: give 'photos' too", "prompts", "captions")
-    paths: dict[str, Path] = {}
-    for key in ("file", "photos", "captions"):
-        if key in values:
-            paths[key] = Path(values[key]).expanduser()
-            if check_paths and not paths[key].exists():
-                found = f"there is nothing at {paths[key].resolve()}"
-                raise reader.error(f"[prompts] {key} = {values[key]!r}: {found}", "prompts", key)
-    return PromptChoice(set=values.get("set", ""), **paths, places={key: reader.place("prompts", key) for key in table})
-
-
-def _models(reader: _Reader, tables: Any, section: str) -> tuple[ModelChoice, ...]:
+def _models(reader: Reader, tables: Any, section: str) -> tuple[ModelChoice, ...]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise reader.error(f"write each entry of {section} as a table [[{section}]] with a name", section)
     chosen: list[ModelChoice] = []
     for index, table in enumerate(tables):
-        if not _is_text(table.get("name")):
+        if not is_text(table.get("name")):
             raise reader.error(f"[[{section}]] needs a name", section, "name", index)
         options = {key: value for key, value in table.items() if key != "name"}
         for key, value in options.items():
@@ -262,18 +163,18 @@ def _models(reader: _Reader, tables: Any, section: str) -> tuple[ModelChoice, ..
     return tuple(chosen)
 
 
-def _evaluate_section(reader: _Reader, table: Mapping[str, Any]) -> EvaluateConfig:
+def _evaluate_section(reader: Reader, table: Mapping[str, Any]) -> EvaluateConfig:
     reader.known(table, ("verdict_judge", "n_resamples", "confidence_level", "interval", "bases"), "evaluate")
 
     def is_bases(value: Any) -> bool:
-        return isinstance(value, dict) and all(_is_text(name) for pair in value.items() for name in pair)
+        return isinstance(value, dict) and all(is_text(name) for pair in value.items() for name in pair)
 
     def is_level(value: Any) -> bool:
         return isinstance(value, float) and 0 < value < 1
 
-    reader.take(table, "evaluate", "verdict_judge", _is_text, "the name of a judge")
+    reader.take(table, "evaluate", "verdict_judge", is_text, "the name of a judge")
     reader.take(
-        table, "evaluate", "n_resamples", lambda n: _is_int(1)(n) and n <= 10**6, "an integer from 1 to 1,000,000"
+        table, "evaluate", "n_resamples", lambda n: is_int(1)(n) and n <= 10**6, "an integer from 1 to 1,000,000"
     )
     reader.take(table, "evaluate", "confidence_level", is_level, "a number between 0 and 1")
     if (interval := table.get("interval", INTERVALS[0])) not in INTERVALS:
@@ -285,7 +186,7 @@ def _evaluate_section(reader: _Reader, table: Mapping[str, Any]) -> EvaluateConf
     return EvaluateConfig(**table)
 
 
-def _check_names(reader: _Reader, config: RunConfig) -> None:
+def _check_names(reader: Reader, config: RunConfig) -> None:
     """What [evaluate] names must be in the run file, if the run file names any: found now, not at the end of a run."""
     judges, generators = ([choice.label for choice in choices] for choices in (config.judges, config.generators))
     judge, bases = config.evaluate.verdict_judge, config.evaluate.bases
@@ -311,7 +212,7 @@ def parse_run_file(text: str, source: str = "run file", *, check_paths: bool = T
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{source}: not valid TOML: {error}") from error
-    reader = _Reader(text, source)
+    reader = Reader(text, source)
     reader.known(document, ("run", "prompts", *MODEL_TABLES, "evaluate"), "")
     for section in ("run", "prompts", "evaluate"):
         if not isinstance(document.get(section, {}), dict):
@@ -320,7 +221,7 @@ def parse_run_file(text: str, source: str = "run file", *, check_paths: bool = T
         text=text,
         source=source,
         **_run_section(reader, document.get("run", {})),
-        prompts=_prompts_section(reader, document.get("prompts", {}), check_paths),
+        prompts=prompts_section(reader, document.get("prompts", {}), check_paths),
         generators=_models(reader, document.get("generators", []), "generators"),
         reward_models=_models(reader, document.get("reward_models", []), "reward_models"),
         judges=_models(reader, document.get("judges", []), "judges"),
@@ -379,7 +280,25 @@ def _toml_text(value: Parameter) -> str:
     return str(value).lower()
 
 
-def write_run_text(prompts: Mapping[str, str], models: Mapping[str, Sequence[ModelChoice]]) -> str:
+def parse_prompts(text: str) -> dict[str, Parameter]:
+    """The table [prompts] that a text means: the name of a set, a table, or a run, which may say what is taken of it.
+
+    >>> parse_prompts("authored"), parse_prompts("mine.csv")
+    ({'set': 'authored'}, {'file': 'mine.csv'})
+    >>> parse_prompts("runs/krea[generator=flux-krea,seed=1]")
+    {'run': 'runs/krea', 'generator': 'flux-krea', 'seed': 1}
+    """
+    if Path(text).suffix.lower() in (".csv", ".parquet"):
+        return {"file": text}
+    if (Path(text) / "manifest.json").is_file():
+        return {"run": text}
+    if "[" not in text and "/" not in text:
+        return {"set": text}
+    choice = parse_model(text)
+    return {"run": choice.name, **choice.options}
+
+
+def write_run_text(prompts: Mapping[str, Parameter], models: Mapping[str, Sequence[ModelChoice]]) -> str:
     """The text of a run file with this [prompts] table and these models."""
     lines = ["[prompts]", *(f"{key} = {_toml_text(value)}" for key, value in prompts.items())]
     for table, choices in models.items():

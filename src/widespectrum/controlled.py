@@ -31,6 +31,7 @@ from widespectrum.errors import InputError
 from widespectrum.generators import load_generator
 from widespectrum.images import encode
 from widespectrum.prompts import load_prompt_set, open_photograph
+from widespectrum.prompts.images import StoredImage
 from widespectrum.prompts.pairs import PAIR_COLUMNS, pair_prompts, pair_row
 from widespectrum.prompts.photographs import with_effect
 from widespectrum.types import digest
@@ -82,7 +83,7 @@ DIGEST = "dfa9007cfd8d4b5c283f0f9ae40afad54b3aa2655e755283f8b1662dde614010"
 
 class _Photograph(NamedTuple):
     name: str
-    path: Path
+    path: Path | StoredImage
     caption: str
     license: str
     credit: str

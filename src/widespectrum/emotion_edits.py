@@ -26,9 +26,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from PIL.Image import Image
 
-from widespectrum import pipeline, store
+from widespectrum import generation, store
 from widespectrum.chat import BadReplyError, Chat, Question
-from widespectrum.engine import local
 from widespectrum.errors import InputError, ModelError
 from widespectrum.generators.photographs import check_size, fit
 from widespectrum.images import ImageReader, encode
@@ -299,9 +298,9 @@ class _Studio:
         place = self.place(seed, direction)
         store.clean(place)
         store.replace(place, "prompts", prompts)
-        work = pipeline.generation(place, self.generator.spec.name, self.generator, seeds=[seed], open_input=source)
+        work = generation.planned(place, self.generator.spec.name, self.generator, seeds=[seed], open_input=source)
         description = f"edit faces, {direction}, seed {seed}"
-        if failures := local.run(work.make, work.items, batch_size=_BATCH, description=description):
+        if failures := generation.make_images(work, group=_BATCH, description=description):
             raise ModelError(f"{self.label}, {direction} edits: {failures[0].reason}; run again: what is made is kept")
 
     def _made(self, seed: int, direction: Direction) -> dict[str, dict[str, Any]]:

@@ -43,6 +43,9 @@ NOTES = "evaluation.json"
 
 _OURS = "cc-by-4.0"
 
+_FROM_INPUTS = ("identity", "image-edit", "photo-effects")
+"""Adapters of generators that start from input images."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
@@ -82,7 +85,8 @@ class _Owners:
     subsets: Mapping[str, str]
 
     def of(self, prompt_id: str, generator: str) -> str:
-        return self.subsets.get(prompt_id, "") if self.by_subset else generator
+        by_subset = self.by_subset and generator not in self.rights
+        return self.subsets.get(prompt_id, "") if by_subset else generator
 
     def right(self, owner: str) -> str:
         return self.rights.get(owner, "unclear: unknown")
@@ -178,14 +182,28 @@ def _owner_counts(paths: Sequence[Path], owners: _Owners) -> dict[Path, dict[str
     return counts
 
 
+def _from_elsewhere(config: RunConfig, generators: Mapping[str, ModelSpec], stated: str) -> dict[str, str]:
+    """The rights in images that were not made in this run, or that were made from such: label → statement."""
+    reasons = {"external": "imported", "folder": "given to the run as they are"}
+    if config.prompts.run is not None:
+        reasons |= dict.fromkeys(_FROM_INPUTS, "made from the images of another run")
+    return {
+        label: f"clear: {stated}" if stated else f"unclear: {reasons[spec.adapter]}, nobody stated their rights"
+        for label, spec in generators.items()
+        if spec.adapter in reasons
+    }
+
+
 def _owners(run: Path, config: RunConfig, manifest: RunManifest, stated: str) -> _Owners:
     """Photographs own the images made from them; images made from text alone are those of their generator."""
+    generators = {label: ModelSpec.parse(text) for label, text in manifest.specs.get("generators", {}).items()}
+    elsewhere = _from_elsewhere(config, generators, stated)
     subsets = {
         row["prompt_id"]: row["subset"] for row in store.read(run, "prompts", ("prompt_id", "subset")).to_pylist()
     }
     if config.prompts.photos is not None:
         own = f"clear: {stated}" if stated else "unclear: nobody stated who holds the rights in these photographs"
-        return _Owners(dict.fromkeys(sorted(set(subsets.values())), own), True, subsets)
+        return _Owners(dict.fromkeys(sorted(set(subsets.values())), own) | elsewhere, True, subsets)
     if config.prompts.set == "photographs":
         known = photograph_rights()
         rights = {
@@ -193,13 +211,9 @@ def _owners(run: Path, config: RunConfig, manifest: RunManifest, stated: str) ->
             for name in dict.fromkeys(subsets.values())
             if name in known
         }
-        return _Owners(rights, True, subsets)
-    rights = {}
-    for label, text in manifest.specs.get("generators", {}).items():
-        external = ModelSpec.parse(text).adapter == "external"
-        default = "unclear: imported, nobody stated their rights" if external else f"clear: made from text by {text}"
-        rights[label] = f"clear: {stated}" if stated else default
-    return _Owners(rights, False, subsets)
+        return _Owners(rights | elsewhere, True, subsets)
+    made = {label: f"clear: {stated or f'made from text by {spec}'}" for label, spec in generators.items()}
+    return _Owners(made | elsewhere, False, subsets)
 
 
 def _license(config: RunConfig, stated: str) -> tuple[str, str]:

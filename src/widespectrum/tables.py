@@ -130,6 +130,11 @@ def cautions(run: Path) -> list[str]:
             "Judging photo-effects with the pixel judge is circular: the judge measures the very properties that the "
             "generator changes, so its verdicts show that the machinery works and nothing more."
         )
+    if any(generator.adapter == "image-edit" for generator in generators):
+        found.append(
+            "The pairs of image-edit are an input and its edit. Its own figures say how far it polishes its inputs; "
+            "those of reward models on its pairs say nothing about their image prior or their prompt match."
+        )
     found += _cut_prompts(results)
     if spec and spec.adapter == "rule":
         model = spec.params["reward_model"]
@@ -185,14 +190,17 @@ def headline(run: Path) -> str:
 
 
 def model_page(name: str) -> str:
-    """What is known of one model: of a reward model with weights what its card says, of the others their line."""
+    """What is known of one model: of a reward model what its card says, of a generator its settings."""
     from .generators import GENERATORS
+    from .generators.facts import describe as describe_generator
     from .judges import JUDGES
     from .registry import lookup, unknown_name
     from .rewards import REWARD_MODELS, entry_of
     from .rewards.facts import describe
 
     others = {**GENERATORS, **JUDGES}
+    if name in GENERATORS:
+        return describe_generator(name)
     if name in others:
         return f"{name}: {lookup('model', others, name).summary}"
     if name not in REWARD_MODELS and not name.startswith("clip:"):
@@ -212,13 +220,15 @@ def model_list() -> str:
     blocks = []
     for title, table in (("generators", GENERATORS), ("reward models", REWARD_MODELS), ("judges", JUDGES)):
         lines = [title]
+        width = max(map(len, table))
         for name, entry in sorted(table.items()):
             missing = missing_packages(entry)
             state = f'not installed: pip install "widespectrum[{entry.extra}]"' if missing else "installed"
             extra = f"extra {entry.extra}, " if entry.extra else ""
-            lines.append(f"  {name:<16} {entry.summary} ({extra}{state})")
+            lines.append(f"  {name:<{width}} {entry.summary} ({extra}{state})")
         if table is REWARD_MODELS:
-            lines.append("  clip:<repo>      any CLIP or SigLIP: clip:<repo>@<revision> or a folder (extra rewards)")
+            about = "any CLIP or SigLIP: clip:<repo>@<revision> or a folder (extra rewards)"
+            lines.append(f"  {'clip:<repo>':<{width}} {about}")
         blocks.append("\n".join(lines))
     sets = [f"  {name:<16} {source.summary}" for name, source in PROMPT_SETS.items()]
     return "\n\n".join([*blocks, "\n".join(["prompt sets", *sets])])

@@ -52,6 +52,9 @@ def test_the_prompt_sets():
     assert everything.prompts[:120] == lite.prompts
     assert everything.photographs == {}
     assert len({prompt.prompt_id for prompt in everything.prompts}) == 600
+    negatives = [prompt.negative_prompt for prompt in everything.prompts]
+    assert negatives[::2] == [""] * 300
+    assert negatives[1::2] == [pair["negative"] for pair in authored_pairs()]
 
 
 @pytest.mark.parametrize("given", [{"photos": "x"}, {"captions": "x"}])
@@ -61,17 +64,22 @@ def test_the_authored_set_takes_no_photographs(given):
 
 
 ROWS = [
-    pair_row("one", "A dog runs.", "A dog runs, all blurred.", ["clarity"], "animals"),
-    pair_row("two", "A cat sits.", "A cat sits in darkness, blurred.", ["clarity", "color brightness"]),
+    {**pair_row("one", "A dog runs.", "A dog runs, all blurred.", ["clarity"], "animals"), "negative_prompt": "sharp"},
+    {
+        **pair_row("two", "A cat sits.", "A cat sits in darkness, blurred.", ["clarity", "color brightness"]),
+        "negative_prompt": None,
+    },
 ]
 
 
 def test_a_table_of_pairs_is_read_as_its_prompts(tmp_path):
     expected = tuple(prompt for row in ROWS for prompt in pair_prompts(row))
+    assert [prompt.negative_prompt for prompt in expected] == ["", "sharp", "", ""]
     pq.write_table(pa.Table.from_pylist([{**row, "extra": 1} for row in ROWS]), tmp_path / "pairs.parquet")
     assert read_prompts(tmp_path / "pairs.parquet") == expected
     with (tmp_path / "pairs.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["pair_id", "original_prompt", "wide_spectrum_prompt", "dimensions", "subset"])
+        columns = ["pair_id", "original_prompt", "wide_spectrum_prompt", "dimensions", "subset", "negative_prompt"]
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for row in ROWS:
             fields = {name: row[name] for name in writer.fieldnames}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from widespectrum.errors import InputError
-from widespectrum.prompts import load_prompt_set, read_prompts
+from widespectrum.prompts import PromptSet, load_prompt_set, read_prompts
 from widespectrum.prompts.tables import is_one_line
 
 HEADER = "pair_id,role,text,dimensions,subset\n"
@@ -39,16 +40,40 @@ def test_texts_are_stripped_and_normalized(tmp_path: Path) -> None:
 
 
 def test_parquet_round_trip_of_a_whole_set(tmp_path: Path) -> None:
-    prompts = load_prompt_set("photographs").prompts
-    columns = ("prompt_id", "pair_id", "role", "text", "dimensions", "effects", "subset")
-    rows = [{name: getattr(prompt, name) for name in columns} for prompt in prompts]
+    prompts = load_prompt_set("authored-lite").prompts
+    rows = [asdict(prompt) for prompt in prompts]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "prompts.parquet")
     assert read_prompts(tmp_path / "prompts.parquet") == prompts
+
+
+NEGATIVE = GOOD.replace("subset", "negative_prompt").replace(",,city", ",,").replace(",city", ',"sharp , cafe\u0301"')
+
+
+def test_negative_prompts_are_kept_and_are_no_part_of_the_id(tmp_path: Path) -> None:
+    original, wide = read_prompts(table(tmp_path, NEGATIVE))
+    assert (original.negative_prompt, wide.negative_prompt) == ("", "sharp , caf\u00e9")
+    without = read_prompts(table(tmp_path, GOOD))
+    assert [prompt.prompt_id for prompt in without] == [original.prompt_id, wide.prompt_id]
+    revisions = {
+        PromptSet(name="mine", prompts=prompts, photographs={}).revision
+        for prompts in ((original, wide), (original, replace(wide, negative_prompt="")))
+    }
+    assert len(revisions) == 2
+
+
+def test_a_negative_prompt_may_be_null(tmp_path: Path) -> None:
+    rows = [{**asdict(prompt), "negative_prompt": None} for prompt in read_prompts(table(tmp_path, GOOD))]
+    columns = pa.Table.from_pylist(rows)
+    pq.write_table(
+        columns.cast(columns.schema.set(7, pa.field("negative_prompt", pa.string()))), tmp_path / "a.parquet"
+    )
+    assert {prompt.negative_prompt for prompt in read_prompts(tmp_path / "a.parquet")} == {""}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (NEGATIVE.replace("a bus,,", "a bus,,dull"), "row 2: .*an original prompt has no negative_prompt; got 'dull'"),
         ("pair_id,role,text\np1,original,a\n", r"prompts\.csv has no column 'dimensions'"),
         (GOOD.replace("subset", "subest"), "unknown column 'subest'"),
         (GOOD.replace(",subset", ",text"), "column 'text' twice"),

@@ -10,8 +10,7 @@ from pathlib import Path
 from PIL.Image import Image
 from tqdm import tqdm
 
-from widespectrum import pipeline, store
-from widespectrum.engine import local
+from widespectrum import generation, pipeline, store
 from widespectrum.errors import InputError, RunFolderError
 from widespectrum.prompts.images import open_photograph
 from widespectrum.protocols import Generator
@@ -91,8 +90,8 @@ def make_counterparts(
         open_input = partial(_photograph_of, root)
     prompts = [clean_prompt(ava_id, captions[ava_id]) for ava_id in sorted(usable)]
     _add_prompts(folder, prompts)
-    work = pipeline.generation(folder, label, generator, seeds=(seed,), open_input=open_input)
-    failures = local.run(work.make, work.items, batch_size=batch_size, description=f"make counterparts: {label}")
+    work = generation.planned(folder, label, generator, seeds=(seed,), open_input=open_input)
+    failures = generation.make_images(work, group=batch_size, description=f"make counterparts: {label}")
     reasons = [failure.reason for failure in failures]
     statuses = store.read(folder, "images", ["status"])["status"].to_pylist()
     return Counterparts(statuses.count("ok"), statuses.count("refused"), reasons, left_out)

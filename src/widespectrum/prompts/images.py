@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from widespectrum.errors import InputError
 
-__all__ = ["luma", "open_photograph", "to_rgb"]
+__all__ = ["StoredImage", "luma", "open_photograph", "to_rgb"]
 
 # Pillow goes by content, not by name, and some of its other decoders start programs (EPS: Ghostscript).
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image inside a run: its id, which is the sha256 of its bytes, and what opens it."""
+
+    image_id: str
+    read: Callable[[str], Image.Image] = field(compare=False, repr=False)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -32,12 +42,16 @@ def luma(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
     return 0.299 * rgb[..., 0] + 0.587 * rgb[..., 1] + 0.114 * rgb[..., 2]
 
 
-def open_photograph(path: Path) -> Image.Image:
-    """The photograph at `path`, decoded, upright (EXIF orientation applied), RGB, without metadata.
+def open_photograph(path: Path | StoredImage) -> Image.Image:
+    """The photograph at `path`, decoded, upright (EXIF orientation applied), RGB, without metadata; or a stored image.
 
     Raises InputError where the file is missing, is no JPEG, PNG, BMP, TIFF or WebP image, is cut off, is too large or
-    has more than 8 bits.
+    has more than 8 bits; RunFolderError where a stored image is not what was stored.
     """
+    if isinstance(path, StoredImage):
+        image = to_rgb(path.read(path.image_id))
+        image.info = {}
+        return image
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

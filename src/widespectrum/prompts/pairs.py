@@ -57,6 +57,7 @@ def pair_prompts(row: Mapping[str, Any]) -> tuple[Prompt, Prompt]:
         role="wide_spectrum",
         dimensions=tuple(row["dimensions"]),
         effects=tuple(row.get("effects") or ()),
+        negative_prompt=row.get("negative_prompt") or "",
         **shared,
     )
     return original, wide_spectrum
@@ -77,7 +78,10 @@ def authored_pairs() -> list[dict[str, Any]]:
 def _authored(name: str, count: int | None) -> PromptSet:
     rows = [
         pair_row(pair["pair_id"], pair["caption"], pair["prompt"], sorted(pair["effects"]), pair["subject"])
-        | {"effects": [words for _, words in sorted(pair["effects"].items())]}
+        | {
+            "effects": [words for _, words in sorted(pair["effects"].items())],
+            "negative_prompt": pair["negative"],
+        }
         for pair in authored_pairs()[:count]
     ]
     prompts = tuple(prompt for row in rows for prompt in pair_prompts(row))

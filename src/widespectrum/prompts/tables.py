@@ -20,7 +20,7 @@ __all__ = ["is_one_line", "iterate_csv_records", "read_csv_records", "read_promp
 Row: TypeAlias = tuple[int, Mapping[str, Any]]
 
 _PROMPT_COLUMNS = ("pair_id", "role", "text", "dimensions")
-_OPTIONAL_PROMPT_TEXTS = ("subset", "prompt_id")
+_OPTIONAL_PROMPT_TEXTS = ("subset", "prompt_id", "negative_prompt")
 _OPTIONAL_PROMPT_COLUMNS = (*_OPTIONAL_PROMPT_TEXTS, "effects")
 _PAIR_COLUMNS = ("pair_id", "original_prompt", "wide_spectrum_prompt", "dimensions")
 _PAIR_ROLES: tuple[Role, Role] = ("original", "wide_spectrum")
@@ -167,6 +167,8 @@ def _effects(where: str, value: Any) -> tuple[str, ...]:
 
 
 def _prompt(where: str, row: Mapping[str, Any]) -> Prompt:
+    # Whoever fills this column for some prompts leaves it null for the others.
+    row = {**row, "negative_prompt": "" if row.get("negative_prompt") is None else row["negative_prompt"]}
     fields: dict[str, Any] = {name: _cell(where, row, name) for name in ("pair_id", "role", "text")}
     fields |= {name: _cell(where, row, name) for name in _OPTIONAL_PROMPT_TEXTS}
     try:
@@ -210,9 +212,9 @@ def _pair(where: str, row: Mapping[str, Any]) -> tuple[Prompt, Prompt]:
     for role in _PAIR_ROLES:
         fields = {"pair_id": pair_id, "role": role, "subset": subset, "text": _cell(where, row, f"{role}_prompt")}
         fields["prompt_id"] = _cell(where, row, f"{role}_prompt_id")
-        asked: dict[str, Any] = {
-            name: row.get(name) if role == "wide_spectrum" else [] for name in ("dimensions", "effects")
-        }
+        asked: dict[str, Any] = {"dimensions": [], "effects": []}
+        if role == "wide_spectrum":
+            asked = {name: row.get(name) for name in ("dimensions", "effects", "negative_prompt")}
         prompts.append(_prompt(where, {**fields, **asked}))
     return prompts[0], prompts[1]
 
@@ -221,9 +223,9 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     """The prompts in a CSV or Parquet table of the user, with a row for each prompt or for each pair.
 
     Per prompt: pair_id, role (`original` or `wide_spectrum`), text, dimensions (`a|b` in CSV, a list in Parquet; empty
-    for an original), and if wanted effects (the words that ask for each dimension), subset and prompt_id. Per pair:
-    pair_id, original_prompt, wide_spectrum_prompt, dimensions, and whatever else a published dataset holds. InputError
-    with file and row for anything else.
+    for an original), and if wanted effects (the words that ask for each dimension), negative_prompt (what to avoid;
+    empty or null for an original), subset and prompt_id. Per pair: pair_id, original_prompt, wide_spectrum_prompt,
+    dimensions, and whatever else a published dataset holds. InputError with file and row for anything else.
     """
     header, rows = _open_table(path)
     per_pair = "wide_spectrum_prompt" in header
