@@ -12,12 +12,12 @@ import time
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
+from tests.commands import invoke, refused
 from widespectrum import __version__, cli, runs, stages, store
 from widespectrum.cli import app
 from widespectrum.config import parse_run_file
-from widespectrum.errors import HubError, ModelError, WideSpectrumError
+from widespectrum.errors import BudgetSpentError, HubError, ModelError, WideSpectrumError
 from widespectrum.importers import CELLS, REWARD_MODELS
 
 VERBS = [command.name or command.callback.__name__ for command in app.registered_commands]
@@ -36,28 +36,6 @@ def workplace(tmp_path_factory, monkeypatch):
 def run_file(run_text, workplace):
     (workplace / "tiny.toml").write_text(run_text)
     return "tiny.toml"
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def files(folder):
-    """Every file with its time of change; the lock is written whenever it is taken."""
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"} | dict.fromkeys(
-        folder.rglob(".lock")
-    )
-
-
-def refused(folder, *arguments):
-    """The sentence with which the command refuses; it must leave everything as it is."""
-    before = files(folder)
-    result = invoke(*arguments)
-    assert result.exit_code == 2, result.output
-    assert files(folder) == before
-    assert re.fullmatch(r"error: [^\n]+\n", result.stderr)
-    assert result.stdout == ""
-    return result.stderr.removeprefix("error: ").strip()
 
 
 def test_version():
@@ -136,8 +114,6 @@ def test_wrong_names_on_the_command_line(workplace, tiny_run):
     )
     assert "unknown judge 'vlm'" in refused(workplace, "judge", tiny_run, "--judge", "vlm")
     assert "expected a model as name or" in refused(workplace, "judge", tiny_run, "--judge", "vlm[")
-    generator = ("--generator", "fluxx", "--prompts", "photographs")
-    assert "unknown generator 'fluxx'" in refused(workplace, "generate", *generator)
 
 
 def test_a_missing_extra_gives_the_pip_command(workplace, run_file, monkeypatch):
@@ -146,19 +122,15 @@ def test_a_missing_extra_gives_the_pip_command(workplace, run_file, monkeypatch)
     assert message.endswith('which is not installed: pip install "widespectrum[demo]"')
 
 
-def test_contradicting_options(workplace, run_file, tiny_run):
+def test_contradicting_options(workplace, tiny_run):
     assert refused(workplace, "run", tiny_run, "--out", "other") == (
         f"{tiny_run} is a run folder, so --out other contradicts it: leave --out away"
     )
-    both = refused(workplace, "generate", run_file, "--generator", "identity")
-    assert both.startswith("tiny.toml already says what to generate: leave --generator")
-    for arguments in ([], ["--generator", "identity"], ["--prompts", "photographs"], ["--photos", "."]):
-        assert refused(workplace, "generate", *arguments) == "give a run file, or both --generator and --prompts"
 
 
 def test_photographs_that_are_not_there(workplace):
     assert "photos = 'none': there is nothing at" in refused(workplace, "demo", "--photos", "none")
-    assert "captions describe photos: give 'photos' too" in refused(workplace, "demo", "--captions", "none.csv")
+    assert "captions goes with 'photos' alone: give that" in refused(workplace, "demo", "--captions", "none.csv")
     (workplace / "empty").mkdir()
     assert refused(workplace, "demo", "--photos", "empty").startswith("no photographs in empty; expected files ending")
 
@@ -290,9 +262,9 @@ def test_exit_codes(monkeypatch, kind):
     def fail(*_):
         raise kind("expected a, got b: do c")
 
-    monkeypatch.setattr(cli, "_target", fail)
+    monkeypatch.setattr(cli, "target", fail)
     result = invoke("run", "x")
-    passes = kind in (HubError, ModelError)
+    passes = kind in (BudgetSpentError, HubError, ModelError)
     assert (result.exit_code, result.stderr) == (1 if passes else 2, "error: expected a, got b: do c\n")
 
 
@@ -365,18 +337,6 @@ def test_the_interval_of_the_run_file(workplace):
     moved = (percentile[["ci_low", "ci_high"]] != bca[["ci_low", "ci_high"]]).any(axis=1) & bca["ci_low"].notna()
     families = {"image_prior", "delta_reward", "both_ways_accuracy_difference"}
     assert families <= {metric.partition("/")[0] for _, metric, _ in moved[moved].index}
-
-
-def test_generate_from_options_goes_on_with_run(workplace, photos):
-    options = ["--generator", "identity[size=48]", "--prompts", "photographs", "--photos", photos, "--out", "out"]
-    result = invoke("generate", *options)
-    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "generate: 44 images, 0 API calls, up to 0 MB")
-    assert set(store.read(workplace / "out", "images")["generator"].to_pylist()) == {"identity[size=48]"}
-    again = invoke("run", "out")
-    assert again.exit_code == 0, again.output
-    assert "generate: 0 images" in again.stdout
-    assert "nothing to evaluate" in again.stdout
-    assert store.read(workplace / "out", "images").num_rows == 44
 
 
 # Ctrl-C

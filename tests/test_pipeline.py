@@ -5,7 +5,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from widespectrum import pipeline, store
+from widespectrum import generation, pipeline, store
 from widespectrum.engine import local
 from widespectrum.errors import ModelError
 from widespectrum.generators import load_generator
@@ -105,8 +105,8 @@ def reasons(failures):
 
 
 def generate(run, generator, *, label="g", seeds=(0,), batch_size=3, open_input=None):
-    work = pipeline.generation(run, label, generator, seeds=seeds, open_input=open_input)
-    return reasons(local.run(work.make, work.items, batch_size=batch_size, description="generate"))
+    work = generation.planned(run, label, generator, seeds=seeds, open_input=open_input)
+    return reasons(generation.make_images(work, group=batch_size, description="generate"))
 
 
 def score(run, model, *, label="m", batch_size=3):
@@ -223,7 +223,7 @@ def test_a_refusal_is_stored_with_its_reason_and_never_scored_or_judged(run):
     judge(run, load_judge("rule", reward_model="m"), label="rule")
     assert {key[0] for key in rows(run, "scores")} == {"bus", "dog", "sea"}
     assert {PROMPTS[key[0]].pair_id for key in rows(run, "verdicts")} == {"bus", "dog", "sea"}
-    assert pipeline.generation(run, "g", Painter(), seeds=(0,), open_input=None).rows == 0
+    assert generation.unmade(run, "g", (0,)) == []
 
 
 # score

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import errno
-import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from . import __version__, cli_build, cli_import, cli_models, cli_publish, cli_score
+from . import __version__, cli_build, cli_generate, cli_import, cli_models, cli_publish, cli_score
+from .cli_generate import DevicesOption, MaxCallsOption, MaxCostOption
 from .cli_power import power
-from .errors import HubError, InputError, ModelError, RunFolderError, WideSpectrumError
+from .cli_shared import OutOption, RunArgument, choices, exit_on, say, settle, target, working_on
+from .errors import BudgetSpentError, HubError, InputError, ModelError, RunFolderError, WideSpectrumError
 
 if TYPE_CHECKING:
-    from .config import ModelChoice, RunConfig
-    from .engine import Failure
-    from .stages import Models
+    from .config import RunConfig
+    from .stages import Resources
 
 __all__ = ["app", "main"]
 
@@ -48,7 +45,7 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except WideSpectrumError as error:
             typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1 if isinstance(error, HubError | ModelError) else 2) from error
+            raise typer.Exit(1 if isinstance(error, BudgetSpentError | HubError | ModelError) else 2) from error
         except OSError as error:
             if error.errno not in _DISK_ERRORS:
                 raise
@@ -67,24 +64,15 @@ app = typer.Typer(
     help="Do image generators and reward models still do what a person asks for when it is not beautiful?",
 )
 
-FAILURES_SHOWN = 50
-
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run file (TOML) or a run folder.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="The run folder; default: runs/<name of the run file>.")]
-
 
 def main() -> None:
     """Entry point of the command `widespectrum`."""
     app()
 
 
-def _say(text: str) -> None:
-    typer.echo(text)
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
-        _say(__version__)
+        say(__version__)
         raise typer.Exit
 
 
@@ -95,113 +83,13 @@ def _root(
     pass
 
 
-def _target(run: Path, out: Path | None) -> tuple[Path, RunConfig]:
-    """The run folder and the configuration that RUN and --out mean."""
-    from .config import read_run_file
-
-    if run.is_dir():
-        if out is not None and out.resolve() != run.resolve():
-            raise InputError(f"{run} is a run folder, so --out {out} contradicts it: leave --out away")
-        return run, read_run_file(run)
-    return out or Path("runs") / run.stem, read_run_file(run)
-
-
-def _same_command() -> str:
-    return shlex.join(["widespectrum", *sys.argv[1:]])
-
-
-@contextmanager
-def _working_on(folder: Path) -> Iterator[None]:
-    """Hold the lock of the run; on Ctrl-C say what is kept and how to go on."""
-    from .runs import locked
-
-    with locked(folder):
-        try:
-            yield
-        except KeyboardInterrupt:
-            _say(f"\nStopped. Every finished batch is kept. To go on: {_same_command()}")
-            raise typer.Exit(130) from None
-
-
-def _settle(folder: Path, config: RunConfig, models: Models, failures: list[Failure]) -> None:
-    """Record the run as complete where nothing is left to do."""
-    from . import runs, stages
-
-    if not failures and stages.finished(folder, config, models):
-        runs.finish(folder)
-
-
-def _exit_on(failures: list[Failure]) -> None:
-    """Print what failed and end with exit code 2 where only input is at fault, else with 1."""
-    if failures:
-        for failure in failures[:FAILURES_SHOWN]:
-            typer.echo(f"failed: {failure.reason}", err=True)
-        if len(failures) > FAILURES_SHOWN:
-            typer.echo(f"failed: {len(failures) - FAILURES_SHOWN:,} more", err=True)
-        typer.echo(f"Nothing else was lost. To try these again: {_same_command()}", err=True)
-        raise typer.Exit(1 if any(failure.cause == "model" for failure in failures) else 2)
-
-
-def _choices(texts: list[str] | None) -> tuple[ModelChoice, ...]:
-    from .config import parse_model
-
-    return tuple(parse_model(text) for text in texts or ())
-
-
-def _composed(
-    generator: list[str] | None, prompts: str | None, photos: Path | None, captions: Path | None
-) -> RunConfig:
-    """The run file that the options of `generate` stand for."""
-    from .config import parse_run_file, write_run_text
-
-    if not generator or not prompts:
-        raise InputError("give a run file, or both --generator and --prompts")
-    given = {"photos": photos, "captions": captions}
-    source = "file" if Path(prompts).suffix.lower() in (".csv", ".parquet") else "set"
-    table = {source: prompts, **{key: str(path) for key, path in given.items() if path is not None}}
-    return parse_run_file(write_run_text(table, {"generators": _choices(generator)}), "")
-
-
 ModelOption = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help="Use this one instead of the run file's; may be repeated."),
 ]
 
 
-@app.command()
-def generate(
-    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run file (TOML) or a run folder.")] = None,
-    out: OutOption = None,
-    generator: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Without RUN: a generator; may be repeated.")
-    ] = None,
-    prompts: Annotated[
-        str | None, typer.Option(metavar="SET|FILE", help="Without RUN: a prompt set, or a prompt table.")
-    ] = None,
-    photos: Annotated[Path | None, typer.Option(metavar="DIR", help="Without RUN: your own photographs.")] = None,
-    captions: Annotated[Path | None, typer.Option(metavar="CSV", help="Captions of --photos: file,caption.")] = None,
-) -> None:
-    """Make the images of a run that are still missing.
-
-    Example: widespectrum generate --generator "photo-effects[strength=2]" --prompts photographs --out runs/first
-    """
-    from . import stages
-
-    if run is None:
-        config, folder = _composed(generator, prompts, photos, captions), out or Path("runs/generate")
-    elif generator or prompts or photos or captions:
-        raise InputError(
-            f"{run} already says what to generate: leave --generator, --prompts, --photos, --captions away"
-        )
-    else:
-        folder, config = _target(run, out)
-    models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
-    stages.check_images(models, prompt_set)
-    with _working_on(folder):
-        stages.start(folder, config, models, prompt_set, ("generators",))
-        failures = stages.generate(folder, config, models, prompt_set, _say)
-        _settle(folder, config, models, failures)
-    _exit_on(failures)
+app.command()(cli_generate.generate)
 
 
 @app.command()
@@ -225,8 +113,8 @@ def score(
     names = cli_score.split_names(reward_model)
     cli_score.check_kind(run)
     if cli_score.is_table(run):
-        _, failures = cli_score.score_table(run, out, names, _say)
-        _exit_on(failures)
+        _, failures = cli_score.score_table(run, out, names, say)
+        exit_on(failures)
         return
     _score_or_judge("score", run, out, reward_models=names)
 
@@ -245,20 +133,20 @@ def _score_or_judge(stage: str, run: Path, out: Path | None, **named: list[str] 
 
     from . import runs, stages, store
 
-    folder, config = _target(run, out)
+    folder, config = target(run, out)
     manifest = runs.check_run(folder, config)
     if not store.parts(folder, "images"):
         raise RunFolderError(f"{folder} holds no images to {stage}: run the generate stage first")
-    chosen: dict[str, Any] = {kind: _choices(texts) for kind, texts in named.items() if texts}
+    chosen: dict[str, Any] = {kind: choices(texts) for kind, texts in named.items() if texts}
     config = dataclasses.replace(config, **chosen)
     for kind in named:
         stages.check_named(run, config, kind)
     models = stages.load_models(config, manifest.specs.get("reward_models", {}))
-    with _working_on(folder):
+    with working_on(folder):
         stages.register(folder, models, list(named))
-        failures = getattr(stages, stage)(folder, config, models, _say)
-        _settle(folder, config, models, failures)
-    _exit_on(failures)
+        failures = getattr(stages, stage)(folder, config, models, say)
+        settle(folder, config, models, failures)
+    exit_on(failures)
 
 
 @app.command()
@@ -269,12 +157,12 @@ def evaluate(run: RunArgument, out: OutOption = None) -> None:
     """
     from . import results, runs, tables
 
-    folder, config = _target(run, out)
+    folder, config = target(run, out)
     runs.check_run(folder, config)
-    with _working_on(folder):
+    with working_on(folder):
         results.evaluate(folder, config)
         runs.save_run_file(folder, config)
-    _say(tables.headline(folder))
+    say(tables.headline(folder))
 
 
 @app.command()
@@ -287,12 +175,12 @@ def report(run: RunArgument, out: OutOption = None) -> None:
     from . import runs
     from .config import read_run_file
 
-    folder, config = _target(run, out)
+    folder, config = target(run, out)
     runs.check_run(folder, config)
     if config.evaluate != read_run_file(folder).evaluate:
         raise InputError(f"{folder} was evaluated with other settings than {run} asks for: evaluate it again first")
-    with _working_on(folder):
-        _say(f"report: {report_module.write(folder)}")
+    with working_on(folder):
+        say(f"report: {report_module.write(folder)}")
 
 
 @app.command()
@@ -306,7 +194,7 @@ def rank(
 
     Example: widespectrum rank runs/demo --out ranking
     """
-    _say(f"ranking: {_rank(runs, out)}")
+    say(f"ranking: {_rank(runs, out)}")
 
 
 app.command(short_help="Say how many prompts and seeds tell two models apart.")(power)
@@ -319,40 +207,50 @@ def _rank(runs: list[Path], out: Path) -> Path:
     return out / "ranking.md"
 
 
-def _run(folder: Path, config: RunConfig) -> None:
+def _run(folder: Path, config: RunConfig, resources: Resources | None = None) -> None:
     """Every stage of a run, from where it stands; then its tables on the terminal."""
     from . import report as report_module
     from . import results, stages, store, tables
 
+    resources = resources or stages.Resources()
     models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
-    stages.check_images(models, prompt_set)
-    with _working_on(folder):
+    models = stages.equip(config, models, resources)
+    stages.check_prompts(config, models, prompt_set)
+    with working_on(folder):
         stages.start(folder, config, models, prompt_set)
-        failures = stages.generate(folder, config, models, prompt_set, _say)
-        failures += stages.score(folder, config, models, _say)
-        failures += stages.judge(folder, config, models, _say)
+        failures = stages.generate(folder, config, models, prompt_set, say, resources)
+        if stages.is_stopped(failures):
+            exit_on(failures)
+        failures += stages.score(folder, config, models, say)
+        failures += stages.judge(folder, config, models, say)
         has_scores = bool(store.parts(folder, "scores"))
         if has_scores:
             results.evaluate(folder, config)
             report_module.write(folder)
-        _settle(folder, config, models, failures)
-    _exit_on(failures)
+        settle(folder, config, models, failures)
+    exit_on(failures)
     if not has_scores:
-        _say("nothing to evaluate: no image pair was scored")
+        say("nothing to evaluate: no image pair was scored")
         return
-    _say(tables.headline(folder))
-    _say(f"report:  {folder / 'report.html'}")
+    say(tables.headline(folder))
+    say(f"report:  {folder / 'report.html'}")
 
 
 @app.command()
-def run(run: RunArgument, out: OutOption = None) -> None:
+def run(
+    run: RunArgument,
+    out: OutOption = None,
+    devices: DevicesOption = None,
+    max_calls: MaxCallsOption = None,
+    max_cost: MaxCostOption = None,
+) -> None:
     """Do every stage of a run file, or what is left of it.
 
     That is: generate, score, judge, evaluate, report. The same command goes on where it was stopped.
 
     Example: widespectrum run runs/first.toml --out runs/first
     """
-    _run(*_target(run, out))
+    _run(*target(run, out), cli_generate.resources(devices, max_calls, max_cost))
 
 
 @app.command()
@@ -370,7 +268,7 @@ def demo(
     from .config import demo_config
 
     _run(out, demo_config(photos, captions))
-    _say(f"ranking: {_rank([out], out / 'ranking')}")
+    say(f"ranking: {_rank([out], out / 'ranking')}")
 
 
 app.add_typer(cli_models.app, name="models")
@@ -394,5 +292,5 @@ def import_scores(
 
     folder = out or Path("runs") / path.stem
     for line in importers.import_scores(path, folder):
-        _say(line)
-    _say(f"imported into {folder}. Next: widespectrum evaluate {folder}")
+        say(line)
+    say(f"imported into {folder}. Next: widespectrum evaluate {folder}")

@@ -6,10 +6,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .config import parse_model
-from .engine import Failure
 from .errors import InputError
+
+if TYPE_CHECKING:
+    from .engine import Failure
 
 __all__ = ["check_kind", "is_table", "score_table", "split_names"]
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import sys
 
 from .errors import InputError
 
-__all__ = ["is_out_of_memory", "peak_memory", "usable_device"]
+__all__ = ["free_memory", "is_out_of_memory", "peak_memory", "usable_device"]
+
+_OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+"""In the errors of torch that have no class of their own: its CPU allocator, and libraries on the GPU."""
 
 
 def usable_device(device: str) -> str:
@@ -16,7 +21,8 @@ def usable_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(1, device=device)
+        if not isinstance(device, str) or torch.empty(1, device=device).is_meta:
+            raise RuntimeError("no device that computes")
     # torch raises all of these, by device and build
     except (AssertionError, NotImplementedError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -32,7 +38,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def peak_memory(device: str) -> int:
@@ -45,3 +53,13 @@ def peak_memory(device: str) -> int:
 
     # The unit of ru_maxrss is a kilobyte, on macOS a byte.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def free_memory(device: str) -> None:
+    """Give back what nothing refers to any more, and begin the peak of a GPU anew."""
+    import torch
+
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)

@@ -1,6 +1,6 @@
-"""generate → judge: what each table still lacks, and how a batch of it is made and stored; `scoring` is between them.
+"""The prompts and image pairs of a run, and the judge stage; `generation` and `scoring` come before it.
 
-A stage is planned as a `Work`, which an engine then works off in batches.
+The stages after generation are planned as a `Work`, which an engine then works off in batches.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,11 +16,11 @@ from PIL.Image import Image
 from . import store
 from .engine import Failure
 from .errors import ModelError, RunFolderError
-from .images import ImageReader, encode
-from .protocols import Abstention, Answer, Generator, Judge, Question, Refusal
-from .types import AbstentionRecord, ImageRecord, Order, Prompt, Role, Verdict
+from .images import ImageReader
+from .protocols import Abstention, Answer, Judge, Question
+from .types import AbstentionRecord, Order, Prompt, Role, Verdict
 
-__all__ = ["ROLES", "Pair", "Work", "generation", "image_pairs", "judging", "read_prompts", "unmade"]
+__all__ = ["ROLES", "Pair", "Work", "image_pairs", "judging", "read_prompts"]
 
 ROLES: tuple[Role, Role] = ("original", "wide_spectrum")
 ORDERS: tuple[Order, Order] = ("first", "second")
@@ -68,51 +67,9 @@ def read_prompts(run: Path) -> list[Prompt]:
     return [Prompt(**{**row, **{name: tuple(row[name]) for name in lists}}) for row in rows]
 
 
-def unmade(run: Path, label: str, seeds: Sequence[int]) -> list[tuple[Any, ...]]:
-    """The keys (prompt_id, generator, seed) of the images that one generator still lacks."""
-    prompts = {prompt.prompt_id: prompt for prompt in read_prompts(run)}
-    # The two prompts of a pair stand side by side, so that their images share a part.
-    ordered = sorted(prompts.values(), key=lambda prompt: (prompt.pair_id, prompt.role))
-    return store.missing(run, "images", [(prompt.prompt_id, label, seed) for seed in seeds for prompt in ordered])
-
-
-def generation(
-    run: Path, label: str, generator: Generator, *, seeds: Sequence[int], open_input: Callable[[str], Image] | None
-) -> Work:
-    """The images that one generator still lacks. `open_input(pair_id)` gives the photograph to start from."""
-    prompts = {prompt.prompt_id: prompt for prompt in read_prompts(run)}
-    todo = unmade(run, label, seeds)
-
-    def make(batch: Sequence[tuple[Any, ...]]) -> None:
-        asked = [prompts[prompt_id] for prompt_id, _, _ in batch]
-        inputs = [open_input(prompt.pair_id) for prompt in asked] if open_input else None
-        answers = generator.generate(asked, seeds=[seed for _, _, seed in batch], images=inputs)
-        _expect(len(answers) == len(batch), f"{label} gave {len(answers)} answers to {len(batch)} prompts")
-        for prompt, answer in zip(asked, answers, strict=True):
-            is_answer = answer.reason if isinstance(answer, Refusal) else isinstance(answer, Image)
-            _expect(
-                bool(is_answer), f"{label} gave {answer!r} for {prompt.prompt_id}: neither image nor reasoned refusal"
-            )
-        made = [_image_record(key, answer) for key, answer in zip(batch, answers, strict=True)]
-        store.append(run, "images", [record for record, _ in made], payload=[content for _, content in made])
-
-    return Work(label, todo, len(todo), make)
-
-
 def _expect(condition: bool, message: str) -> None:
     if not condition:
         raise ModelError(message)
-
-
-def _image_record(key: tuple[Any, ...], answer: Image | Refusal) -> tuple[ImageRecord, dict[str, Any] | None]:
-    """The row of one answer and, for an image, its bytes."""
-    record = partial(ImageRecord, prompt_id=key[0], generator=key[1], seed=key[2])
-    if isinstance(answer, Refusal):
-        return record(image_id="", status="refused", detail=answer.reason, width=0, height=0, path=""), None
-    image_id, content = encode(answer)
-    path = f"{image_id[:16]}.png"
-    made = record(image_id=image_id, status="ok", detail="", width=answer.width, height=answer.height, path=path)
-    return made, {"bytes": content, "path": path}
 
 
 def image_pairs(run: Path) -> list[Pair]:

@@ -119,7 +119,10 @@ class NeuralGenerator(Generator, Protocol):
         ...
 
     def batch_key(self, prompt: Prompt) -> tuple[int, ...]:
-        """What a batch is sorted by, such as the length of the prompt; opens the tokenizers."""
+        """What batches are sorted by, such as the length of the prompt; opens the tokenizers.
+
+        Prompts that differ in the first number are never drawn together.
+        """
         ...
 
     def noise_seed(self, prompt: Prompt, seed: int) -> int:
@@ -130,12 +133,20 @@ class NeuralGenerator(Generator, Protocol):
         """Bytes: the most memory that was in use on the device since it was opened."""
         ...
 
+    def close(self) -> None:
+        """Give the memory back; what is asked next loads the weights again."""
+        ...
+
 
 @runtime_checkable
 class PaidGenerator(Generator, Protocol):
     """A generator behind an API. `generate` may be called from `concurrency` threads at a time."""
 
     concurrency: int
+
+    def open(self) -> None:
+        """InputError where no image can be asked for, such as for want of a key; sends nothing."""
+        ...
 
     @property
     def price(self) -> float | None:

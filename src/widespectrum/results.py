@@ -20,6 +20,7 @@ from .config import EvaluateConfig, RunConfig, read_run_file
 from .doses import SERIES, doses, response_to_doses
 from .errors import InputError, RunFolderError
 from .functional import anti_aesthetic_adherence, holm, reward_bias
+from .generators import known_bases
 from .outcomes import outcomes
 from .runs import read_manifest
 from .types import MetricResult, ModelSpec, digest
@@ -325,7 +326,7 @@ def evaluate(run: Path, config: RunConfig) -> list[MetricResult]:
     judge = pick_judge(run, config.evaluate.verdict_judge)
     table = pair_table(run, judge)
     requests = request_table(run, table, config.seeds, judge)
-    bases = config.evaluate.bases
+    bases = config.evaluate.bases or known_bases(requests["generator"])
     _check_bases(bases, set(requests["generator"]))
     out = _Collector(config.evaluate)
     unscored = requests.assign(r_io_po=None, r_ia_po=None)

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from PIL.Image import Image
 
-from . import pipeline, runs
+from . import expense, generation, pipeline, runs
 from .config import ModelChoice, RunConfig, parse_model
 from .engine import Failure, local
-from .errors import InputError
+from .engine.processes import Spread
+from .errors import BudgetSpentError, InputError
+from .generation import Generation, Made
 from .generators import load_generator
 from .judges import load_judge
 from .pipeline import Pair, Work
 from .prompts import PromptSet, load_prompt_set, open_photograph, read_prompts
 from .protocols import Generator, Judge, RewardModel
 from .rewards import load_reward_model
+from .run_inputs import prompts_of_run
 from .scoring import opened, scoring, unscored
+
+if TYPE_CHECKING:
+    from .generators.budget import Budget
 
 __all__ = [
     "Models",
-    "check_images",
+    "Resources",
+    "Stopped",
     "check_named",
+    "check_prompts",
+    "equip",
     "finished",
     "generate",
+    "is_stopped",
     "judge",
     "load_models",
     "load_reward_models",
@@ -39,6 +50,7 @@ __all__ = [
 ]
 
 Say = Callable[[str], None]
+Cause: TypeAlias = Literal["input", "model"]
 
 KINDS = ("generators", "reward_models", "judges")
 
@@ -52,6 +64,26 @@ class Models:
     judges: Mapping[str, Judge]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What generating may take: `devices` over which generators with weights are spread (none: the device of each),
+    and the `budget` of all that are behind an API.
+    """
+
+    devices: tuple[str, ...] = ()
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped(Failure):
+    """The budget is spent: what remains is made by the next run."""
+
+
+def is_stopped(failures: Sequence[Failure]) -> bool:
+    """Whether the last of them says that the budget is spent."""
+    return bool(failures) and isinstance(failures[-1], Stopped)
+
+
 _LOADERS: Mapping[str, Callable[..., Any]] = {
     "generator": load_generator,
     "reward model": load_reward_model,
@@ -59,13 +91,24 @@ _LOADERS: Mapping[str, Callable[..., Any]] = {
 }
 
 
+@contextmanager
+def _blaming(choice: ModelChoice) -> Iterator[None]:
+    """Begin an InputError with the place in the run file that it is about."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"{choice.where(str(error))}{error}") from error
+
+
+def _load_one(kind: str, choice: ModelChoice, **more: Any) -> Any:
+    with _blaming(choice):
+        return _LOADERS[kind](choice.name, **{**choice.arguments, **more})
+
+
 def _load(kind: str, choices: Sequence[ModelChoice]) -> dict[str, Any]:
     models: dict[str, Any] = {}
     for choice in choices:
-        try:
-            model = _LOADERS[kind](choice.name, **choice.arguments)
-        except InputError as error:
-            raise type(error)(f"{choice.where(str(error))}{error}") from error
+        model = _load_one(kind, choice)
         if choice.label in models:
             raise InputError(
                 f"{choice.where('')}{kind} {choice.label} is named twice: delete one, or give one of them another "
@@ -73,6 +116,19 @@ def _load(kind: str, choices: Sequence[ModelChoice]) -> dict[str, Any]:
             )
         models[choice.label] = model
     return models
+
+
+def equip(config: RunConfig, models: Models, resources: Resources) -> Models:
+    """`models` with generators that have weights on the first device, and those behind an API under the budget."""
+    generators = dict(models.generators)
+    for choice in config.generators:
+        generator = generators[choice.label]
+        if resources.devices and generation.is_neural(generator):
+            generators[choice.label] = _load_one("generator", choice, device=resources.devices[0])
+        if resources.budget is not None and generation.is_paid(generator):
+            with _blaming(choice):
+                generator.limit(resources.budget)
+    return replace(models, generators=generators)
 
 
 def load_reward_models(choices: Sequence[ModelChoice]) -> dict[str, RewardModel]:
@@ -108,9 +164,11 @@ def prompt_set_of(config: RunConfig) -> PromptSet:
     choice = config.prompts
     if not config.generators:
         raise InputError(f"{config.source}: nothing to generate: add a table [[generators]] with a name")
-    if choice.file is None and not choice.set:
-        raise InputError(f"{config.source}: no prompts: add a table [prompts] with 'set' or 'file'")
+    if not (choice.file or choice.run or choice.set):
+        raise InputError(f"{config.source}: no prompts: add a table [prompts] with 'set', 'file' or 'run'")
     try:
+        if choice.run is not None:
+            return prompts_of_run(choice.run, generator=choice.generator, seed=choice.seed)
         if choice.file is not None:
             return PromptSet(name=choice.file.name, prompts=read_prompts(choice.file), photographs={})
         return load_prompt_set(choice.set, photos=choice.photos, captions=choice.captions)
@@ -118,14 +176,18 @@ def prompt_set_of(config: RunConfig) -> PromptSet:
         raise type(error)(f"{choice.where(str(error))}{error}") from error
 
 
-def check_images(models: Models, prompt_set: PromptSet) -> None:
-    """InputError where a generator starts from photographs and the prompts have none."""
-    for name, generator in models.generators.items():
+def check_prompts(config: RunConfig, models: Models, prompt_set: PromptSet) -> None:
+    """InputError where a generator starts from images and the prompts have none, or cannot draw them at all."""
+    for choice in config.generators:
+        generator = models.generators[choice.label]
         if generator.needs_images and not prompt_set.photographs:
             raise InputError(
-                f"generator {name!r} starts from photographs and the prompts of {prompt_set.name!r} have none: use a "
-                "prompt set with photographs, or a generator that starts from text"
+                f"generator {choice.label!r} starts from photographs and the prompts of {prompt_set.name!r} have none: "
+                "use a prompt set with photographs, or a generator that starts from text"
             )
+        if generation.is_neural(generator):
+            with _blaming(choice):
+                generator.check(prompt_set.prompts)
 
 
 def check_named(run: Path, config: RunConfig, kind: str) -> None:
@@ -161,7 +223,7 @@ def finished(run: Path, config: RunConfig, models: Models) -> bool:
     """Whether nothing is left to do, neither of the run file nor of what was added to the run later."""
     specs = runs.read_manifest(run).specs
     labels = {kind: [*specs.get(kind, {})] for kind in KINDS}
-    if any(pipeline.unmade(run, label, config.seeds) for label in labels["generators"]):
+    if any(generation.unmade(run, label, config.seeds) for label in labels["generators"]):
         return False
     if unscored(run, labels["reward_models"]):
         return False
@@ -184,24 +246,64 @@ def _work_off(stage: str, works: Sequence[Work], batch_size: int, say: Say) -> l
     return failures
 
 
-def generate(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet, say: Say) -> list[Failure]:
-    """Make the missing images of every generator; what failed."""
+def generate(
+    run: Path,
+    config: RunConfig,
+    models: Models,
+    prompt_set: PromptSet,
+    say: Say,
+    resources: Resources = Resources(),
+) -> list[Failure]:
+    """Make the missing images of every generator; what failed, and last a `Stopped` where the budget was spent."""
+    works = _lacking(run, config, models, prompt_set)
+    for line in (prompt_set.notice, *expense.lines(works)):
+        if line:
+            say(line)
+    failures: list[Failure] = []
+    spent, left = "", 0
+    for work in works:
+        is_paid = generation.is_paid(work.generator)
+        if is_paid and spent:
+            left += len(work.missing)
+            continue
+        made = _make(work, config, resources.devices)
+        say(expense.summary(work.label, made))
+        failures += [replace(failure, reason=f"generate {work.label}: {failure.reason}") for failure in made.failures]
+        if isinstance(made.trouble, BudgetSpentError):
+            spent = str(made.trouble).partition(": ")[0]
+        elif made.trouble is not None:
+            cause: Cause = "input" if isinstance(made.trouble, InputError) else "model"
+            failures.append(Failure(f"generate {work.label}: {made.trouble}", cause))
+        left += is_paid * (len(work.missing) - made.images - made.refused)
+    return [*failures, Stopped(f"{spent}; {left:,} images remain", "model")] if spent else failures
+
+
+def _lacking(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet) -> list[Generation]:
+    """The generators that still have something to make; those that start from images get them."""
     opened = lru_cache(maxsize=32)(open_photograph)
 
     def open_input(pair_id: str) -> Image:
         return opened(prompt_set.photographs[pair_id])
 
-    source = open_input if prompt_set.photographs else None
-    works = [
-        pipeline.generation(run, name, generator, seeds=config.seeds, open_input=source)
-        for name, generator in models.generators.items()
-    ]
-    sides = [int(generator.spec.params.get("size", 1024)) for generator in models.generators.values()]
-    # A PNG of a photograph takes about two bytes a pixel.
-    gigabytes = sum(work.rows * side * side * 2 / 1e9 for work, side in zip(works, sides, strict=True))
-    size = f"{gigabytes:,.1f} GB" if gigabytes >= 1 else f"{1000 * gigabytes:.0f} MB"
-    say(f"generate: {sum(work.rows for work in works):,} images, 0 API calls, up to {size}")
-    return _work_off("generate", works, config.batch_size, say)
+    works = []
+    for label, generator in models.generators.items():
+        source = open_input if generator.needs_images else None
+        works.append(generation.planned(run, label, generator, seeds=config.seeds, open_input=source))
+    return [work for work in works if work.missing]
+
+
+def _make(work: Generation, config: RunConfig, devices: Sequence[str]) -> Made:
+    """Make what one generator lacks, and let go of its weights."""
+    spread = None
+    if len(devices) > 1:
+        choice = next(choice for choice in config.generators if choice.label == work.label)
+        arguments = {key: value for key, value in choice.arguments.items() if key != "device"}
+        spread = Spread(partial(load_generator, choice.name, **arguments), devices)
+    try:
+        return generation.make(work, group=config.batch_size, description=f"generate {work.label}", spread=spread)
+    finally:
+        # The next one may need all of the memory.
+        getattr(work.generator, "close", lambda: None)()
 
 
 def _calls(model: RewardModel, pairs: Sequence[Pair]) -> int:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,9 @@ import pytest
 from PIL import Image
 
 from tests.chat_server import serving
+from tests.generators import apis
+from tests.generators.made import MADE as DRAWN
+from tests.image_api_server import serving as serving_images
 from tests.rewards import made_visionreward
 from tests.rewards.made import MADE
 from tests.rewards.made_hpsv3 import own_instruction
@@ -23,6 +29,8 @@ from widespectrum.protocols import (
     Abstention,
     Generator,
     Judge,
+    NeuralGenerator,
+    PaidGenerator,
     PreparingRewardModel,
     Question,
     Refusal,
@@ -45,17 +53,38 @@ NAMES = [(kind, name) for kind, (table, _) in TABLES.items() for name in table]
 SET = load_prompt_set("photographs")
 PROMPTS = [prompt for prompt in SET.prompts if prompt.subset == "coffee" and "clarity" in prompt.pair_id]
 PROMPTS += [prompt for prompt in SET.prompts if prompt.pair_id == "flower/emotion"]
+PROMPTS = [
+    replace(prompt, negative_prompt="sharp, cheerful") if prompt.role == "wide_spectrum" else prompt
+    for prompt in PROMPTS
+]
+VENDORS = {
+    "gpt-image-1.5": "openai",
+    "gpt-image-1-mini": "openai",
+    "nano-banana": "chat",
+    "seedream-4": "replicate",
+    "qwen-image-replicate": "replicate",
+}
 
 
 @pytest.fixture(scope="module")
 def options_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], dict[str, Any]]]:
     """What a name needs beside itself: a reduced checkpoint, or a server that answers."""
-    with serving([{"answer": "yes"}]) as server, own_instruction(), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENAI_API_KEY", "x")
+    with ExitStack() as stack:
+        server = stack.enter_context(serving([{"answer": "yes"}]))
+        vendors = {name: stack.enter_context(serving_images([good])) for name, good in apis.GOOD.items()}
+        stack.enter_context(own_instruction())
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        apis.quick(patch)
 
         @cache
         def made(name: str) -> dict[str, Any]:
-            return MADE[name](tmp_path_factory.mktemp(name)) if name in MADE else {}
+            if name in VENDORS:
+                vendor = vendors[VENDORS[name]]
+                return {"base_url": vendor.url if VENDORS[name] == "replicate" else vendor.openai}
+            if name == "folder":
+                return {"folder": str(saved_images(tmp_path_factory.mktemp(name)))}
+            makers = {**MADE, **DRAWN}
+            return makers[name](tmp_path_factory.mktemp(name)) if name in makers else {}
 
         def options(name: str) -> dict[str, Any]:
             if name == "visionreward":
@@ -75,6 +104,12 @@ def available(options_of: Callable[[str], dict[str, Any]]) -> Callable[[str, str
         return loader(name, **options_of(name))
 
     return load
+
+
+def saved_images(folder: Path) -> Path:
+    for prompt, image in zip(PROMPTS, photographs(), strict=True):
+        image.save(folder / f"{prompt.prompt_id}.png")
+    return folder
 
 
 def photographs() -> list[Image.Image]:
@@ -138,6 +173,8 @@ def test_generators(name: str, available: Any) -> None:
     for other in (again, singles, backward):
         assert [content(answer) for answer in other] == [content(answer) for answer in answers]
     assert generator.generate([], seeds=[], images=[]) == []
+    assert isinstance(generator, NeuralGenerator) == (name in DRAWN)
+    assert isinstance(generator, PaidGenerator) == (name in VENDORS)
 
 
 @pytest.mark.parametrize("name", GENERATORS)

@@ -111,7 +111,8 @@ def test_a_killed_run_ends_in_the_same_tables(workplace):
             not (workplace / "run" / "manifest.json").exists() or read_manifest(workplace / "run").status == "started"
         )
     disturbed = run_to_the_end(workplace, "run")
-    for table in store.SCHEMAS:
+    # No generator here is behind an API.
+    for table in store.SCHEMAS.keys() - {"calls"}:
         expected = bits(calm, table)
         assert expected[next(iter(expected))], f"{table} is empty: the test compares nothing"
         assert bits(disturbed, table) == expected, table

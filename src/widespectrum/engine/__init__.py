@@ -1,4 +1,7 @@
-"""How work is spread: `local` runs batches in this process."""
+"""How work is spread: `local` in this process, `threads` for what waits on an API, `processes` over several devices.
+
+`collecting` stores what they bring.
+"""
 
 from widespectrum.protocols import Failure
 

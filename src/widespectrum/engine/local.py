@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -11,8 +13,9 @@ from widespectrum.errors import ModelError
 from widespectrum.protocols import Failure
 
 from .ahead import prepared_ahead
+from .answers import Ask, Batch, Take, encoded
 
-__all__ = ["run", "salvage"]
+__all__ = ["draw", "run", "salvage"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,6 +46,14 @@ def run(
                 failures.append(Failure(f"{len(batch)} of {len(items)} not made: {error}", "model"))
             progress.update(len(batch))
     return failures
+
+
+def draw(ask: Ask, batches: Iterable[Batch], take: Take) -> None:
+    """Work off `batches`, one after the other; the images of one are encoded while the next is drawn."""
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="encode") as pool:
+        for batch in batches:
+            outcome = ask(batch)
+            take(batch, outcome if isinstance(outcome, Failure) else [pool.submit(encoded, each) for each in outcome])
 
 
 def salvage(

@@ -18,7 +18,7 @@ import numpy as np
 from PIL.Image import Image
 
 from widespectrum._compat import ensure_torchvision
-from widespectrum.devices import is_out_of_memory, peak_memory, usable_device
+from widespectrum.devices import free_memory, is_out_of_memory, peak_memory, usable_device
 from widespectrum.errors import InputError, ModelError
 from widespectrum.protocols import Failure, Refusal
 from widespectrum.types import ModelSpec, Parameter, Prompt
@@ -84,9 +84,10 @@ class DiffusionGenerator:
         batch_size: int = 1,
     ) -> None:
         self.name, self.dtype, self.offload, self.batch_size = name, dtype, offload, batch_size
-        self.steps, self.guidance, self.width, self.height = steps, float(guidance), width, height
-        self.lora_weight = float(lora_weight)
+        self.steps, self.guidance, self.width, self.height = steps, guidance, width, height
+        self.lora_weight = lora_weight
         self._check_options()
+        self.guidance, self.lora_weight = float(guidance), float(lora_weight)
         repo, _, revision = repo.partition("@")
         replaced = (self.backbone,) if transformer else ()
         self.source = Source(name, checkpoint, repo=repo, revision=revision or None, what="pipeline", without=replaced)
@@ -105,10 +106,10 @@ class DiffusionGenerator:
                 raise InputError(
                     f"{self.name}: {option} must be a whole number of 1 or more; got {getattr(self, option)!r}"
                 )
-        if not 0 <= self.guidance < 1000:
-            raise InputError(f"{self.name}: guidance must be 0 or more; got {self.guidance!r}")
-        if not -100 <= self.lora_weight <= 100:
-            raise InputError(f"{self.name}: lora_weight must be a number from -100 to 100; got {self.lora_weight!r}")
+        for option, low, high in (("guidance", 0, 1000), ("lora_weight", -100, 100)):
+            number = getattr(self, option)
+            if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
+                raise InputError(f"{self.name}: {option} must be a number from {low} to {high}; got {number!r}")
         for side in (self.width, self.height):
             if type(side) is not int or side % self.multiple or not self.multiple <= side <= LARGEST_SIDE:
                 raise InputError(
@@ -149,9 +150,8 @@ class DiffusionGenerator:
         import torch
 
         ensure_torchvision()
-        with _quiet(), self._memory():
-            import diffusers
-
+        with _quiet(), self._memory(loading=True):
+            from .loading import load_pipeline
             from .lora import merge_lora
             from .swap import load_transformer
 
@@ -162,9 +162,7 @@ class DiffusionGenerator:
                 parts[self.backbone] = load_transformer(
                     folder, self.transformer.path, dtype=dtype, name=self.name, backbone=self.backbone
                 )
-            made = getattr(diffusers, self.pipeline_class).from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True, **parts
-            )
+            made = load_pipeline(folder, self.pipeline_class, name=self.name, dtype=dtype, parts=parts)
             if self.lora is not None:
                 merge_lora(made, self.lora.path, self.lora_weight, name=self.name, backbone=self.backbone)
             made.set_progress_bar_config(disable=True)
@@ -196,6 +194,11 @@ class DiffusionGenerator:
     def peak_memory(self) -> int:
         """Bytes: the most memory that was taken on the GPU; without one, by this process."""
         return peak_memory(self.device)
+
+    def close(self) -> None:
+        """Drop the pipeline and give its memory back; the next image loads it again."""
+        if self.__dict__.pop("pipeline", None) is not None:
+            free_memory(self.device)
 
     def noise_seed(self, prompt: Prompt, seed: int) -> int:
         """The seed of the noise for both images of the prompt's pair; see `widespectrum.generators.noise`."""
@@ -290,26 +293,34 @@ class DiffusionGenerator:
                 advice = f"give dtype={wider}" if self.dtype != "float32" else "the checkpoint may be damaged"
                 answers.append(
                     Failure(
-                        f"{self.name} made no finite pixels of {prompt.pair_id!r} in {self.dtype}: {advice}", "model"
+                        f"{self.name} made no finite pixels for pair {prompt.pair_id!r} ({prompt.role}) in "
+                        f"{self.dtype}: {advice}",
+                        "model",
                     )
                 )
         return answers
 
     @contextmanager
-    def _memory(self) -> Iterator[None]:
+    def _memory(self, *, loading: bool = False) -> Iterator[None]:
         """A lack of memory is a ModelError that says which option helps."""
         try:
             yield
-        except (MemoryError, RuntimeError) as error:
+        except (MemoryError, OSError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            on_gpu = self.device != "cpu"
-            further = {"none": "offload=model", "model": "offload=sequential"} if on_gpu else {}
-            options = ["a smaller batch_size"] * (self.batch_size > 1)
-            options += [further[self.offload]] if self.offload in further else []
-            where = "the GPU" if on_gpu else "the machine"
-            advice = " or ".join([*options, "a smaller width and height"])
-            raise ModelError(f"{self.name} ran out of memory on {where}: give {advice}") from error
+            where = "the machine" if self.device == "cpu" else "the GPU"
+            during = " when its weights were loaded" if loading else ""
+            options = self._lighter(loading)
+            advice = f"give {' or '.join(options)}" if options else "make some of it free, or take one with more"
+            raise ModelError(f"{self.name} ran out of memory on {where}{during}: {advice}") from error
+
+    def _lighter(self, loading: bool) -> list[str]:
+        """The options with which less memory is taken."""
+        further = {"none": ["offload=model"], "model": ["offload=sequential"]} if self.device != "cpu" else {}
+        options = further.get(self.offload, [])
+        if loading:
+            return options + ["dtype=bfloat16"] * (self.dtype == "float32")
+        return ["a smaller batch_size"] * (self.batch_size > 1) + options + ["a smaller width and height"]
 
 
 @contextmanager
@@ -324,15 +335,15 @@ def _quiet() -> Iterator[None]:
     from transformers.utils import logging as of_transformers
 
     before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in (of_diffusers, of_transformers)]
-    for log, _, _ in before:
-        log.set_verbosity_error()
-        log.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for log, _, _ in before:
+            log.set_verbosity_error()
+            log.disable_progress_bar()
+        try:
             yield
-    finally:
-        for log, verbosity, bar in before:
-            log.set_verbosity(verbosity)
-            if bar:
-                log.enable_progress_bar()
+        finally:
+            for log, verbosity, bar in before:
+                log.set_verbosity(verbosity)
+                if bar:
+                    log.enable_progress_bar()

@@ -258,6 +258,10 @@ class ImageEdit:
         """Bytes: the most memory that was taken on the GPU; without one, by this process."""
         return self.editor.peak_memory()
 
+    def close(self) -> None:
+        """Drop the pipeline and give its memory back; the next image loads it again."""
+        self.editor.close()
+
     def generate(
         self, prompts: Sequence[Prompt], *, seeds: Sequence[int], images: Sequence[Image] | None = None
     ) -> list[Image | Refusal | Failure]:

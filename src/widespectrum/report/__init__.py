@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from widespectrum import store
 from widespectrum.errors import MissingExtraError
+from widespectrum.generators import known_bases
 
 from .curves import slope_table
 from .gallery import read_gallery, read_refused
@@ -59,7 +60,7 @@ def _content(material: Material) -> dict[str, Any]:
         "manifest": material.manifest,
         "level": f"{100 * material.level:g}\u00a0%",
         "reward_models": material.reward_models,
-        "bases": material.config.evaluate.bases,
+        "bases": material.config.evaluate.bases or known_bases(material.manifest.specs["generators"]),
         "statement": statement(material),
         "cautions": cautions(material),
         "absent_parts": absent_parts(material),
