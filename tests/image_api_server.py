@@ -26,13 +26,17 @@ from PIL.PngImagePlugin import PngInfo
 
 @dataclass(frozen=True)
 class Answer:
-    """One response: `content` is sent as it is, or as JSON; after `delay` seconds, or `cut` half-way."""
+    """One response: `content` is sent as it is, or as JSON; after `delay` seconds, or `cut` half-way.
+
+    Between its bytes `trickle` seconds pass.
+    """
 
     content: object = ""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     delay: float = 0
     cut: bool = False
+    trickle: float = 0
 
 
 @dataclass(frozen=True)
@@ -278,7 +282,11 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content[: len(content) // 2] if answer.cut else content)
+            sent = content[: len(content) // 2] if answer.cut else content
+            for start in range(0, len(sent), 1 if answer.trickle else len(sent) or 1):
+                self.wfile.write(sent[start : start + 1] if answer.trickle else sent)
+                self.wfile.flush()
+                self.server.closing.wait(answer.trickle)
             self.wfile.flush()
             self.close_connection = self.close_connection or answer.cut
 

@@ -13,10 +13,11 @@ from PIL.Image import Image
 
 from .config import ModelChoice
 from .errors import InputError, ModelError
+from .generation import is_neural, is_paid
 from .generators import GENERATORS, load_generator
 from .images import encode
 from .prompts import load_prompt_set, open_photograph
-from .protocols import Failure, Generator, NeuralGenerator, PaidGenerator, Refusal
+from .protocols import Failure, Generator, Refusal
 from .types import Prompt
 
 __all__ = ["check_generator"]
@@ -35,7 +36,7 @@ def check_generator(choice: ModelChoice, say: Say) -> None:
     fewer = _fewer_steps(choice)
     generator = load_generator(choice.name, **choice.arguments, **fewer)
     prompts, images = _material(generator)
-    if isinstance(generator, NeuralGenerator):
+    if is_neural(generator):
         generator.check(prompts)
     say(choice.label)
     _say_settings(generator, say)
@@ -43,15 +44,17 @@ def check_generator(choice: ModelChoice, say: Say) -> None:
         usual = GENERATORS[choice.name].defaults[option]
         say(f"  drawn in {value} steps to be quick; in all {usual}: --check {_with(choice, option)}")
     _say_price(generator, say)
-    if isinstance(generator, NeuralGenerator):
+    if is_neural(generator):
         started = time.monotonic()
         generator.open()
         device = getattr(generator, "device", "")
         say(f"  opened in {time.monotonic() - started:.1f} s{f' on {device}' if device else ''}")
     first = _draw(generator, prompts, images, say)
     _compare(generator, prompts, images, first, say)
-    if isinstance(generator, NeuralGenerator):
+    if is_neural(generator):
         say(f"  peak memory {generator.peak_memory() / 1e9:.2f} GB")
+        # The next one may need all of it, and has a peak of its own.
+        generator.close()
 
 
 def _fewer_steps(choice: ModelChoice) -> dict[str, Any]:
@@ -61,7 +64,7 @@ def _fewer_steps(choice: ModelChoice) -> dict[str, Any]:
     """
     entry = GENERATORS.get(choice.name)
     usual = entry.defaults.get("steps", 0) if entry else 0
-    share = choice.options.get("strength", 1)
+    share: Any = choice.options.get("strength", 1)
     is_share = isinstance(share, int | float) and 0 < share <= 1
     steps = math.ceil(STEPS / share) if is_share else STEPS
     return {"steps": steps} if usual > steps and "steps" not in choice.options else {}
@@ -76,7 +79,9 @@ def _with(choice: ModelChoice, option: str) -> str:
 def _material(generator: Generator) -> tuple[list[Prompt], list[Image] | None]:
     """Both prompts of one pair, and the photograph that belongs to them where the generator starts from one."""
     chosen = load_prompt_set("photographs" if generator.needs_images else "authored")
-    pair = [prompt for prompt in chosen.prompts if prompt.pair_id == chosen.prompts[0].pair_id]
+    # What classical effects cannot show either is asked for by some pairs, but not by this one.
+    pair_id = next(prompt.pair_id for prompt in chosen.prompts if "clarity" in prompt.dimensions)
+    pair = [prompt for prompt in chosen.prompts if prompt.pair_id == pair_id]
     if not generator.needs_images:
         return pair, None
     return pair, [open_photograph(chosen.photographs[prompt.pair_id]) for prompt in pair]
@@ -92,14 +97,14 @@ def _say_settings(generator: Generator, say: Say) -> None:
 
 
 def _say_price(generator: Generator, say: Say) -> None:
-    if isinstance(generator, PaidGenerator):
+    if is_paid(generator):
         calls = 4 if _takes_seeds(generator) else 2
         price = "at an unknown price" if generator.price is None else f"about ${calls * generator.price:.2f}"
         say(f"  {calls} API calls, {price}")
 
 
 def _takes_seeds(generator: Generator) -> bool:
-    return not isinstance(generator, PaidGenerator) or hasattr(generator, "noise_seed")
+    return not is_paid(generator) or hasattr(generator, "noise_seed")
 
 
 def _draw(generator: Generator, prompts: Sequence[Prompt], images: list[Image] | None, say: Say) -> list[Image]:

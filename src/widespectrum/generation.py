@@ -14,7 +14,7 @@ from PIL.Image import Image
 
 from . import store
 from .engine import local, processes, threads
-from .engine.answers import Batch, Encoded, Take, Task, ask, peak_memory
+from .engine.answers import Batch, Encoded, Take, Task, ask
 from .engine.collecting import Collector
 from .engine.processes import Spread
 from .errors import BudgetSpentError, HubError, InputError, ModelError, WideSpectrumError
@@ -112,12 +112,17 @@ def make(work: Generation, *, group: int, description: str, spread: Spread | Non
     """
     made, shelf = Made(), _Shelf(work)
     started = time.monotonic()
-    with Collector(shelf.store, total=len(work.missing), group=group, description=description) as collector:
+    # What is paid is stored at once, but not in thousands of parts where it comes fast.
+    every = 1.0 if is_paid(work.generator) else 60.0
+    total = len(work.missing)
+    with Collector(shelf.store, total=total, group=group, description=description, seconds=every) as collector:
         try:
             found = _draw(work, collector.take, group, spread)
             made.peak, made.failures = found
         except (BudgetSpentError, HubError, InputError, ModelError) as error:
-            made.trouble = error
+            # The frames of its traceback hold what was loaded, and the next generator needs the memory.
+            made.trouble = error.with_traceback(None)
+            made.trouble.__cause__ = made.trouble.__context__ = None
     made.seconds = time.monotonic() - started
     made.images, made.refused, made.failed = collector.made, collector.refused, collector.failed
     made.failures += collector.failures
@@ -141,8 +146,8 @@ def _draw(work: Generation, take: Take, group: int, spread: Spread | None) -> tu
 
     if is_paid(generator):
         # Here and once, rather than in every thread: a missing key is one failure.
-        getattr(generator, "open", lambda: None)()
-        threads.draw(ask_for, batches(work, 1, {}), take, count=generator.concurrency)
+        generator.open()
+        threads.draw(ask_for, batches(work, 1, {}), take, count=generator.concurrency, halt=generator.halt)
         return 0, []
     if not is_neural(generator):
         local.draw(ask_for, batches(work, group, {}), take)
@@ -162,7 +167,7 @@ def _draw(work: Generation, take: Take, group: int, spread: Spread | None) -> tu
         )
     generator.open()
     local.draw(ask_for, plan({prompt.prompt_id: generator.batch_key(prompt) for prompt in prompts}), take)
-    return peak_memory(generator), []
+    return generator.peak_memory(), []
 
 
 def _inputs(work: Generation, batch: Batch) -> list[Image] | None:

@@ -157,6 +157,10 @@ class PaidGenerator(Generator, Protocol):
         """Ask `budget` (`widespectrum.generators.budget.Budget`) before every call; several generators may share it."""
         ...
 
+    def halt(self) -> None:
+        """Have every `generate` that is under way send nothing more, such as after Ctrl-C."""
+        ...
+
     def take_calls(self) -> list[Call]:
         """The calls made since this was last asked; `generator` is empty in them."""
         ...

@@ -26,6 +26,7 @@ from .protocols import Generator, Judge, RewardModel
 from .rewards import load_reward_model
 from .run_inputs import prompts_of_run
 from .scoring import opened, scoring, unscored
+from .types import ModelSpec
 
 if TYPE_CHECKING:
     from .generators.budget import Budget
@@ -205,7 +206,24 @@ def check_named(run: Path, config: RunConfig, kind: str) -> None:
 def start(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet, kinds: Sequence[str] = KINDS) -> None:
     """Open or reopen the run folder and write down its models of `kinds`."""
     runs.open_run(run, config, datasets={prompt_set.name: prompt_set.revision}, prompts=prompt_set.prompts)
+    for label, text in runs.read_manifest(run).specs["generators"].items():
+        if label in models.generators:
+            _keep(models.generators[label], text)
     register(run, models, kinds)
+
+
+def _keep(generator: Generator, spec: str) -> None:
+    """Let a generator stay at the commits with which its images were begun, whatever the Hub has by now."""
+    keep_to = getattr(generator, "keep_to", None)
+    if keep_to is not None:
+        keep_to(ModelSpec.parse(spec))
+
+
+def _load_kept(name: str, arguments: Mapping[str, Any], spec: str, *, device: str) -> Generator:
+    """A generator for a process of its own."""
+    generator = load_generator(name, **arguments, device=device)
+    _keep(generator, spec)
+    return generator
 
 
 def register(run: Path, models: Models, kinds: Sequence[str] = KINDS) -> None:
@@ -268,14 +286,19 @@ def generate(
             continue
         made = _make(work, config, resources.devices)
         say(expense.summary(work.label, made))
-        failures += [replace(failure, reason=f"generate {work.label}: {failure.reason}") for failure in made.failures]
+        failures += [replace(failure, reason=_blamed(work, failure.reason)) for failure in made.failures]
         if isinstance(made.trouble, BudgetSpentError):
             spent = str(made.trouble).partition(": ")[0]
         elif made.trouble is not None:
             cause: Cause = "input" if isinstance(made.trouble, InputError) else "model"
-            failures.append(Failure(f"generate {work.label}: {made.trouble}", cause))
+            failures.append(Failure(_blamed(work, str(made.trouble)), cause))
         left += is_paid * (len(work.missing) - made.images - made.refused)
     return [*failures, Stopped(f"{spent}; {left:,} images remain", "model")] if spent else failures
+
+
+def _blamed(work: Generation, reason: str) -> str:
+    """The reason of a failure, which may begin with the name of its generator, after the label of the generator."""
+    return f"generate {work.label}: {reason.removeprefix(f'{work.generator.spec.name}: ')}"
 
 
 def _lacking(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet) -> list[Generation]:
@@ -298,7 +321,8 @@ def _make(work: Generation, config: RunConfig, devices: Sequence[str]) -> Made:
     if len(devices) > 1:
         choice = next(choice for choice in config.generators if choice.label == work.label)
         arguments = {key: value for key, value in choice.arguments.items() if key != "device"}
-        spread = Spread(partial(load_generator, choice.name, **arguments), devices)
+        spec = str(work.generator.spec)
+        spread = Spread(partial(_load_kept, choice.name, arguments, spec), devices)
     try:
         return generation.make(work, group=config.batch_size, description=f"generate {work.label}", spread=spread)
     finally:

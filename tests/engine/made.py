@@ -107,6 +107,9 @@ class Paid:
         budget.check(self.price, "paid")
         self.budget = budget
 
+    def halt(self):
+        pass
+
     def take_calls(self):
         with self.lock:
             calls, self.calls = self.calls, []

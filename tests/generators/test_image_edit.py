@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,15 @@ def test_a_batch_is_its_singles(folders: dict[str, Path], name: str) -> None:
         (single,) = one_by_one.generate([prompt], seeds=[seed], images=[image])
         # Of a batch the last bits of float32 differ, which rounding to 8 bits may show.
         assert np.abs(pixels(single) - pixels(answer)).max() <= 1
+
+
+def test_a_closed_pipeline_is_gone(folders: dict[str, Path]) -> None:
+    editor = load(folders["sdxl"])
+    editor.close()
+    editor.open()
+    held = weakref.ref(editor.editor.pipeline.unet)
+    editor.close()
+    assert held() is None
 
 
 def test_a_prompt_that_is_too_long_is_a_failure_of_its_edit_alone(folders: dict[str, Path]) -> None:

@@ -165,6 +165,30 @@ def test_kohya(folders, tmp_path):
     assert changed(weights(pipeline), before) == {key}
 
 
+def test_kohya_with_an_alpha_of_its_own_in_every_layer(folders, tmp_path):
+    pipeline, noise, expected, tensors = opened(folders, "sdxl"), torch.Generator().manual_seed(0), {}, {}
+    before = weights(pipeline)
+    names = {"unet": ("attn1.to_q", "attn2.to_v", "ff.net.2"), "text_encoder": ("q_proj", "out_proj", "fc1")}
+    for part, prefix in (("unet", "lora_unet_"), ("text_encoder", "lora_te1_text_model_")):
+        for name, each in getattr(pipeline, part).named_modules():
+            if name.endswith(names[part]):
+                key = prefix + name.removeprefix("text_model.").replace(".", "_")
+                down = torch.randn(2, each.in_features, generator=noise)
+                up = torch.randn(each.out_features, 2, generator=noise)
+                tensors |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up}
+                alpha = len(expected) % 4
+                # without an alpha it is the rank
+                tensors |= {f"{key}.alpha": torch.tensor(float(alpha))} if alpha else {}
+                weight = f"{part}.{name}.weight"
+                expected[weight] = before[weight] + 0.5 * (alpha or 2) / 2 * up @ down
+    save_file(tensors, tmp_path / "mine.safetensors")
+    merge_lora(pipeline, tmp_path / "mine.safetensors", 0.5, name="x", backbone="unet")
+    after = weights(pipeline)
+    assert changed(after, before) == expected.keys()
+    for weight, each in expected.items():
+        torch.testing.assert_close(after[weight], each)
+
+
 def edit(file, change):
     save_file(change(load_file(file)), file)
 

@@ -60,6 +60,25 @@ def test_the_pin_is_of_what_is_read(made, folder, change, matters):
     assert (Source("x", folder).pin != Source("x", made).pin) is matters
 
 
+def test_the_pin_leaves_out_weights_that_are_replaced(made, folder):
+    (folder / "transformer" / WEIGHTS).unlink()
+    pins = [Source("x", each, without=("transformer",)).pin for each in (made, folder)]
+    assert pins[0] == pins[1] != Source("x", made).pin
+    shutil.copy(folder / "vae" / "config.json", folder / "transformer" / "config.json")
+    assert Source("x", folder, without=("transformer",)).pin != pins[0]
+
+
+def test_the_pin_of_a_file_of_peft_is_that_of_its_folder(tmp_path):
+    file = tmp_path / "adapter_model.safetensors"
+    save_file({"x": torch.zeros(1)}, file)
+    alone = Source("x", file, what="lora").pin
+    for alpha in (2, 4):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": alpha}))
+        pin = Source("x", file, what="lora").pin
+        assert pin == Source("x", tmp_path, what="lora").pin != alone
+        alone = pin
+
+
 def drop(*names):
     def change(folder):
         for name in names:

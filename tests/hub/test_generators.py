@@ -11,11 +11,14 @@ import pytest
 from diffusers import FluxPipeline, FluxTransformer2DModel
 from huggingface_hub import constants
 
+from tests.commands import invoke
 from tests.generators import made_flux
+from widespectrum import store
 from widespectrum.errors import HubError, InputError
 from widespectrum.generators import load_generator
 from widespectrum.generators.sources import Source
-from widespectrum.types import Prompt
+from widespectrum.runs import read_manifest
+from widespectrum.types import ImageRecord, ModelSpec, Prompt
 
 # huggingface_hub calls httpx2 so itself.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -281,3 +284,34 @@ def test_where_it_cannot_be_stored(pushed, monkeypatch, number, message):
     monkeypatch.setattr(huggingface_hub.file_download, "http_get", full)
     with pytest.raises(InputError, match=rf"^flux-dev: model {REPO}@{pushed}: {message}"):
         path_of()
+
+
+def test_a_run_stays_at_the_commits_with_which_it_was_begun(pushed, here, made, tmp_path):
+    adapted = peft.get_peft_model(
+        FluxTransformer2DModel.from_pretrained(made / "transformer"),
+        peft.LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False),
+    )
+    adapted.save_pretrained(tmp_path / "lora")
+    (tmp_path / "lora" / "README.md").unlink()
+    lora = push(here, tmp_path / "lora", "acme/lora")
+    texts = "pair_id,role,text,dimensions\n1,original,a barn,\n1,wide_spectrum,a blurred barn,clarity\n"
+    (tmp_path / "prompts.csv").write_text(texts)
+    generator = f"flux-dev[repo={REPO},lora=acme/lora,dtype=float32,width=64,height=64,steps=2,device=cpu]"
+    command = ("generate", "--generator", generator, "--prompts", tmp_path / "prompts.csv", "--out", tmp_path / "run")
+    assert invoke(*command).exit_code == 0
+    first = store.read(tmp_path / "run", "images").to_pylist()
+    for part in store.parts(tmp_path / "run", "images"):
+        part.unlink()
+    store.append(tmp_path / "run", "images", [ImageRecord(**record(first[0]))], [first[0]["image"]])
+
+    for repo in (REPO, "acme/lora"):
+        here.upload_file(repo_id=repo, path_or_fileobj=b"{}", path_in_repo="news.json")
+    again = invoke(*command)
+    assert again.exit_code == 0, again.output
+    assert store.read(tmp_path / "run", "images").to_pylist() == first
+    spec = ModelSpec.parse(next(iter(read_manifest(tmp_path / "run").specs["generators"].values())))
+    assert (spec.revision, spec.params["lora"]) == (pushed, f"acme/lora@{lora}")
+
+
+def record(row):
+    return {name: value for name, value in row.items() if name != "image"}

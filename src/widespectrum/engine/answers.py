@@ -14,7 +14,7 @@ from widespectrum.images import encode
 from widespectrum.protocols import Failure, Generator, Refusal
 from widespectrum.types import Prompt
 
-__all__ = ["Answer", "Ask", "Batch", "Encoded", "Take", "Task", "ask", "encoded", "peak_memory"]
+__all__ = ["Answer", "Ask", "Batch", "Encoded", "Take", "Task", "ask", "encoded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,3 @@ def encoded(answer: Image | Refusal | Failure) -> Answer:
         return Encoded(*encode(answer), answer.width, answer.height)
     except (OSError, ValueError) as error:
         return Failure(f"its image ({answer.mode}, {answer.width}x{answer.height}) is no PNG: {error}", "model")
-
-
-def peak_memory(generator: Generator) -> int:
-    """Bytes that `generator` had in use at most; 0 where it does not say."""
-    found = getattr(generator, "peak_memory", None)
-    return int(found()) if found else 0

@@ -15,20 +15,18 @@ from .answers import Answer, Batch, Encoded, Task
 
 __all__ = ["Collector", "Store"]
 
-_SECONDS = 60.0
-
 Store: TypeAlias = Callable[[Sequence[tuple[Task, Encoded | Refusal]], bool], None]
 """Stores rows; where the flag is set, an earlier call was interrupted and some of them may be there already."""
 
 
 class Collector:
-    """Takes answers and hands them to `store`: when `group` of them wait, every minute, and at the end.
+    """Takes answers and hands them to `store`: when `group` of them wait, every so many `seconds`, and at the end.
 
     Use it as a context: it stores what waits whatever ends the block, Ctrl-C among it. A batch is never parted.
     """
 
-    def __init__(self, store: Store, *, total: int, group: int, description: str) -> None:
-        self._store, self._total, self._group = store, total, group
+    def __init__(self, store: Store, *, total: int, group: int, description: str, seconds: float = 60.0) -> None:
+        self._store, self._total, self._group, self._seconds = store, total, group, seconds
         self._waiting: list[tuple[Task, Answer | Future[Answer]]] = []
         self._unsure = False
         self._stored = time.monotonic()
@@ -52,7 +50,7 @@ class Collector:
         else:
             self._waiting += zip(tasks, outcome, strict=True)
         self._progress.update(len(tasks))
-        if len(self._waiting) >= self._group or time.monotonic() - self._stored >= _SECONDS:
+        if len(self._waiting) >= self._group or time.monotonic() - self._stored >= self._seconds:
             self._put_away()
 
     def _fail(self, tasks: Batch, failure: Failure) -> None:

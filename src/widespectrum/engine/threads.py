@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from widespectrum.chat.workers import Workers
@@ -14,11 +14,12 @@ from .answers import Answer, Ask, Batch, Take, encoded
 __all__ = ["draw"]
 
 
-def draw(ask: Ask, batches: Iterable[Batch], take: Take, *, count: int) -> None:
+def draw(ask: Ask, batches: Iterable[Batch], take: Take, *, count: int, halt: Callable[[], None] | None = None) -> None:
     """Work off `batches` in `count` threads.
 
     Where `ask` raises, nothing new is begun, what is under way is waited for, and then it is raised. On Ctrl-C what is
-    under way is waited for up to ten seconds. Either way `take` gets what came.
+    under way is waited for up to ten seconds, and `halt` is called, so that it sends nothing more. Either way `take`
+    gets what came.
     """
 
     def work(batch: Batch, stop: threading.Event) -> list[Answer] | Failure:
@@ -34,7 +35,7 @@ def draw(ask: Ask, batches: Iterable[Batch], take: Take, *, count: int) -> None:
         else:
             take(batch, outcome)
 
-    todo, under_way = iter(batches), 0
+    todo, under_way, orderly = iter(batches), 0, False
     try:
         while True:
             # Never more than there are threads, so that a stop finds nothing that waits.
@@ -46,8 +47,11 @@ def draw(ask: Ask, batches: Iterable[Batch], take: Take, *, count: int) -> None:
             done = workers.take()
             under_way -= 1
             keep(*done)
+        orderly = True
     finally:
         try:
+            if not orderly and halt is not None:
+                halt()
             workers.stop()
         finally:
             for batch, outcome in workers.rest():

@@ -260,10 +260,25 @@ BASES: dict[str, str] = {
 """What a generator was aligned, tuned or changed from."""
 
 
+_OF_THE_CHANGE = ("lora_weight", "original_guidance", "alpha", "offset", "scale", "tau", "blend")
+"""Options that only the changed generator has."""
+
+
 def known_bases(labels: Iterable[str]) -> dict[str, str]:
-    """Those of BASES of which both are among `labels`."""
+    """Label → label of its base, where both are among `labels`: of BASES, with the same options.
+
+    >>> known_bases(["flux-dev", "dance-flux[steps=8]", "flux-dev-nag[scale=10]"])
+    {'flux-dev-nag[scale=10]': 'flux-dev'}
+    """
     labels = set(labels)
-    return {name: base for name, base in BASES.items() if {name, base} <= labels}
+    found = {}
+    for label in sorted(labels):
+        name, _, given = label.removesuffix("]").partition("[")
+        shared = ",".join(each for each in given.split(",") if each.partition("=")[0] not in _OF_THE_CHANGE)
+        base = BASES.get(name, "") + (f"[{shared}]" if shared else "")
+        if base in labels:
+            found[label] = base
+    return found
 
 
 def load_generator(name: str, **options: Parameter) -> Generator:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from PIL.Image import Image
 
+from widespectrum.chat.replies import writable
 from widespectrum.chat.workers import StoppedError, Workers
 from widespectrum.errors import BudgetSpentError, InputError, MissingExtraError
 from widespectrum.protocols import Failure, Refusal
@@ -38,7 +39,7 @@ Answer = Image | Refusal | Failure
 
 def backoff(failures: int) -> float:
     """Seconds to wait after so many failures, with jitter, so that several threads do not come back at once."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (failures - 1)) * random.uniform(0.5, 1)
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 64)) * random.uniform(0.5, 1)
 
 
 def _checked(name: str, numbers: Mapping[str, object], timeout: object, price: object) -> None:
@@ -102,6 +103,7 @@ class ApiGenerator:
         self._key: str | None = None
         self._client: Any = None
         self._stopped: CallError | None = None
+        self._halted = threading.Event()
 
     @property
     def price(self) -> float | None:
@@ -118,6 +120,11 @@ class ApiGenerator:
         with self._lock:
             calls, self._calls = self._calls, []
         return calls
+
+    def halt(self) -> None:
+        """Have every `generate` that is under way send nothing more; it raises StoppedError where it has no answer."""
+        halted, self._halted = self._halted, threading.Event()
+        halted.set()
 
     def open(self) -> None:
         """Make ready to send. InputError without a key, MissingExtraError without the vendor's library."""
@@ -181,7 +188,7 @@ class ApiGenerator:
         """Answer the jobs, `concurrency` at a time; when the caller stops, those on their way have ten seconds."""
         if len(jobs) == 1:
             try:
-                return [self._answer(*jobs[0], threading.Event())]
+                return [self._answer(*jobs[0], self._halted)]
             except BudgetSpentError as error:
                 return [error]
         workers: Workers[int, Answer] = Workers(
@@ -245,6 +252,8 @@ class ApiGenerator:
                 pause = backoff(attempt) if outcome.wait is None else outcome.wait
             if isinstance(outcome, CallError) and outcome.then == "stop":
                 self._stopped = self._stopped or outcome
+                # Those who wait are told at once.
+                self._gate.open()
             return outcome
         finally:
             self._gate.leave(pause)
@@ -277,8 +286,8 @@ class ApiGenerator:
         return outcome
 
     def _hide(self, text: str) -> str:
-        """A text with the key taken out; before it is shortened, so that no part of the key is left over."""
-        return hidden(text, self._key, self._variable())
+        """A text that can be stored, with the key taken out: before it is shortened, so that no part of it is left."""
+        return writable(hidden(text, self._key, self._variable()))
 
     def _without_key(self, outcome: Reply | CallError) -> Reply | CallError:
         """The outcome with the key taken out of every text, should the server have sent it back."""

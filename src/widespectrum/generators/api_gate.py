@@ -25,6 +25,7 @@ class Gate:
         self._allowed = float(width)
         self._inside = 0
         self._closed_until = 0.0
+        self._open = False
         self._changed = threading.Condition()
 
     def enter(self, stop: threading.Event) -> None:
@@ -34,10 +35,16 @@ class Gate:
                 if stop.is_set():
                     raise StoppedError
                 rest = self._closed_until - time.monotonic()
-                if rest <= 0 and self._inside < int(self._allowed):
+                if self._open or (rest <= 0 and self._inside < int(self._allowed)):
                     self._inside += 1
                     return
                 self._changed.wait(min(rest, _TICK) if rest > 0 else _TICK)
+
+    def open(self) -> None:
+        """Let everybody through from now on: nobody will send anything any more."""
+        with self._changed:
+            self._open = True
+            self._changed.notify_all()
 
     def leave(self, pause: float | None) -> None:
         """Give the place back; a `pause` in seconds, however short, says that it was too many requests."""

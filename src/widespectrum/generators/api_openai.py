@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .api_deadline import ends_within
 from .api_replies import CallError, Reply, one_line, read_error
 
 __all__ = ["Body", "ask", "connect", "read_inner_error"]
@@ -27,7 +28,8 @@ def connect(key: str | None, base_url: str, timeout: float) -> tuple[Any, Callab
     """The official client, and what closes it; trying again is not its business."""
     import openai
 
-    client = openai.OpenAI(base_url=base_url, api_key=key or "none", timeout=timeout, max_retries=0)
+    http = openai.DefaultHttpxClient(event_hooks=ends_within(timeout))
+    client = openai.OpenAI(base_url=base_url, api_key=key or "none", timeout=timeout, max_retries=0, http_client=http)
     return client, client.close
 
 

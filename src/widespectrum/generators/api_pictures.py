@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
+import struct
+from contextlib import suppress
 from typing import Any
 
+from PIL import ImageOps
 from PIL.Image import Image
 
 from widespectrum import images
 from widespectrum.errors import RunFolderError
 from widespectrum.prompts.images import to_rgb
 
+from .api_deadline import ends_within
 from .api_places import host_of, is_local
 from .api_replies import CallError, one_line
 
@@ -23,13 +27,16 @@ _MOST_REDIRECTS = 5
 
 
 def from_bytes(content: bytes) -> Image:
-    """A fresh RGB image without metadata; CallError where these are the bytes of none, or of one that is too large."""
+    """A fresh RGB image, upright, without metadata; CallError for bytes of none, or of one that is too large."""
     try:
         image = images.decode(content, "the image that came")
     except RunFolderError as error:
         raise CallError(str(error)) from None
     if image.mode.startswith(("I", "F")):
         raise CallError(f"the image that came has more than 8 bits per channel (mode {image.mode})")
+    # A damaged note of which side is up is none.
+    with suppress(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        image = ImageOps.exif_transpose(image)
     fresh = to_rgb(image).copy()
     fresh.info = {}
     return fresh
@@ -80,6 +87,7 @@ def _download(url: str, base_url: str, timeout: float) -> bytes:
         _check_address(str(request.url), base_url)
 
     _check_address(url, base_url)
+    hooks = ends_within(timeout)
     content = bytearray()
     try:
         with (
@@ -88,7 +96,7 @@ def _download(url: str, base_url: str, timeout: float) -> bytes:
                 timeout=timeout,
                 follow_redirects=True,
                 max_redirects=_MOST_REDIRECTS,
-                event_hooks={"request": [check]},
+                event_hooks={**hooks, "request": [check, *hooks["request"]]},
             ) as client,
             client.stream("GET", url) as response,
         ):

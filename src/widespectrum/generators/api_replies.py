@@ -99,18 +99,20 @@ def refusal(text: str) -> Refusal:
     return Refusal(writable(text.strip()[:_LONGEST_REFUSAL]))
 
 
-def _retry_after(headers: Mapping[str, str], said: str) -> float | None:
-    """Seconds that the vendor asks to wait: a header (number or HTTP date), or what Replicate says in words."""
+def _retry_after(headers: Mapping[str, str], said: str, error: Mapping[str, Any]) -> float | None:
+    """Seconds that the vendor asks to wait: a header (number or HTTP date), or what the body says."""
     value = headers.get("retry-after")
     with suppress(ValueError, TypeError):
         return _seconds(float(headers.get("retry-after-ms") or "") / 1000)
     with suppress(ValueError, TypeError):
         return _seconds(float(value or ""))
-    date = email.utils.parsedate_tz(value) if value else None
-    if date is not None:
-        return max(0.0, email.utils.mktime_tz(date) - time.time())
-    words = re.search(r"resets in ~?(\d+)\s?s", said)
-    return float(words[1]) if words else None
+    # Dates that there are not raise more than ValueError.
+    with suppress(ValueError, TypeError, IndexError, OverflowError):
+        return _seconds(email.utils.parsedate_to_datetime(value or "").timestamp() - time.time())
+    with suppress(ValueError, TypeError, OverflowError):
+        return _seconds(float(error.get("retry_after") or ""))
+    words = re.search(r"(?:resets|try again|retry) in ~?(\d+(?:\.\d+)?)\s?(ms|s)", said)
+    return float(words[1]) / (1000 if words[2] == "ms" else 1) if words else None
 
 
 def _seconds(value: float) -> float | None:
@@ -154,7 +156,7 @@ def read_error(
         kind, what_to_do = stop
         return CallError(f"{shown}: {what_to_do}", then="stop", kind=kind, **facts)
     if code in (408, 409, 425, 429) or code >= 500:
-        wait = _retry_after(headers, said)
+        wait = _retry_after(headers, said, error)
         if (wait or 0) > _LONGEST_WAIT:
             return CallError(f"{shown}: run again in {wait:,.0f} seconds", then="stop", kind=ModelError, **facts)
         return CallError(shown, wait=wait, **facts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -72,7 +71,8 @@ def _cost(usage: object) -> float | None:
     """US dollars, where the vendor says them."""
     cost = usage.get("cost") if isinstance(usage, Mapping) else None
     is_number = isinstance(cost, int | float) and not isinstance(cost, bool)
-    return float(cost) if is_number and 0 <= cost < math.inf else None  # type: ignore[operator, arg-type]
+    # No picture costs a million, and an integer may be too long for a float.
+    return float(cost) if is_number and 0 <= cost < 1e6 else None  # type: ignore[operator, arg-type]
 
 
 class ChatImages(ApiGenerator):

@@ -139,6 +139,13 @@ class DiffusionGenerator:
             adapter=self.family, name=self.name, revision=None if revision is None else str(revision), params=params
         )
 
+    def keep_to(self, spec: ModelSpec) -> None:
+        """Stay at the commits of a run that was begun before, where no revision is given; call it first."""
+        self.source.keep_to(spec.revision or "")
+        for part, source in (("lora", self.lora), ("transformer", self.transformer)):
+            if source is not None:
+                source.keep_to(str(spec.params.get(part, "")).partition("@")[2])
+
     @cached_property
     def device(self) -> str:
         """Where the pipeline computes."""
@@ -149,6 +156,8 @@ class DiffusionGenerator:
         """The loaded pipeline."""
         import torch
 
+        if self.offload != "none" and self.device == "cpu":
+            raise InputError(f"{self.name}: offload={self.offload} needs a GPU, there is none here: leave it away")
         ensure_torchvision()
         with _quiet(), self._memory(loading=True):
             from .loading import load_pipeline
@@ -165,8 +174,9 @@ class DiffusionGenerator:
             made = load_pipeline(folder, self.pipeline_class, name=self.name, dtype=dtype, parts=parts)
             if self.lora is not None:
                 merge_lora(made, self.lora.path, self.lora_weight, name=self.name, backbone=self.backbone)
-            made.set_progress_bar_config(disable=True)
             self._prepare(made)
+            made = self._drawing(made)
+            made.set_progress_bar_config(disable=True)
             self._place(made)
         return made
 
@@ -177,11 +187,13 @@ class DiffusionGenerator:
     def _prepare(self, pipeline: Any) -> None:
         """Change the pipeline once, after it was loaded."""
 
+    def _drawing(self, pipeline: Any) -> Any:
+        """The pipeline that draws, made of the one that was loaded."""
+        return pipeline
+
     def _place(self, pipeline: Any) -> None:
         if self.offload == "none":
             pipeline.to(self.device)
-        elif self.device == "cpu":
-            raise InputError(f"{self.name}: offload={self.offload} needs a GPU, there is none here: leave it away")
         elif self.offload == "model":
             pipeline.enable_model_cpu_offload(device=self.device)
         else:
@@ -197,8 +209,9 @@ class DiffusionGenerator:
 
     def close(self) -> None:
         """Drop the pipeline and give its memory back; the next image loads it again."""
-        if self.__dict__.pop("pipeline", None) is not None:
-            free_memory(self.device)
+        # Also where it could not be loaded: some of it may be there.
+        self.__dict__.pop("pipeline", None)
+        free_memory(self.device)
 
     def noise_seed(self, prompt: Prompt, seed: int) -> int:
         """The seed of the noise for both images of the prompt's pair; see `widespectrum.generators.noise`."""

@@ -83,22 +83,14 @@ class _Edits(DiffusionGenerator):
     editor: ClassVar[Editor]
     strength = STRENGTH
 
-    @cached_property
-    def pipeline(self) -> Any:
-        """The loaded pipeline that edits."""
-        _ = super().pipeline
-        return self._editing
-
-    def _place(self, pipeline: Any) -> None:
+    def _drawing(self, pipeline: Any) -> Any:
         import diffusers
 
         # As diffusers' own `from_pipe` does, which would cast every part to one dtype.
         kind = getattr(diffusers, self.editor.pipeline_class)
         given = {**pipeline.config, **pipeline.components, **self._components()}
         taken = inspect.signature(kind.__init__).parameters
-        self._editing = kind(**{option: value for option, value in given.items() if option in taken})
-        self._editing.set_progress_bar_config(disable=True)
-        super()._place(self._editing)
+        return kind(**{option: value for option, value in given.items() if option in taken})
 
     def _draw_batch(self, prompts: list[Prompt], seeds: list[int], images: list[Any]) -> list[Any]:
         self._inputs = images
@@ -238,6 +230,11 @@ class ImageEdit:
         """What identifies the images; hashes local files, or asks the Hub for commits, on first use."""
         return self.editor.spec
 
+    def keep_to(self, spec: ModelSpec) -> None:
+        """Stay at the commits of a run that was begun before, where no revision is given; call it first."""
+        self._source.keep_to(spec.revision or "")
+        self.editor.keep_to(spec)
+
     def open(self) -> None:
         """Load the pipeline now. InputError where a file is not what it should be, HubError where the Hub fails."""
         self.editor.open()
@@ -260,7 +257,8 @@ class ImageEdit:
 
     def close(self) -> None:
         """Drop the pipeline and give its memory back; the next image loads it again."""
-        self.editor.close()
+        if "editor" in self.__dict__:
+            self.editor.close()
 
     def generate(
         self, prompts: Sequence[Prompt], *, seeds: Sequence[int], images: Sequence[Image] | None = None

@@ -48,8 +48,9 @@ def _encoders(folder: Path, without: list[str], *, dtype: Any, name: str) -> dic
     found = {}
     for part, (library, kind) in components(folder).items():
         # Models of transformers are also listed under the module of the pipeline.
-        known = getattr(transformers, kind, None) if library != "diffusers" and part not in without else None
-        if not isinstance(known, type) or not issubclass(known, transformers.PreTrainedModel):
+        known: Any = getattr(transformers, kind, None) if library != "diffusers" and part not in without else None
+        is_model = isinstance(known, type) and issubclass(known, transformers.PreTrainedModel)
+        if not is_model:
             continue
         found[part], said = known.from_pretrained(
             folder / part,
@@ -59,7 +60,10 @@ def _encoders(folder: Path, without: list[str], *, dtype: Any, name: str) -> dic
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-        _refuse(folder / part, "lacks weights", said["missing_keys"], name)
+        # What reads prompts is asked for its hidden states; a language model's last layer may be left out of it.
+        unused = "lm_head." if part.startswith("text_encoder") else ()
+        missing = [key for key in said["missing_keys"] if not key.startswith(unused)]
+        _refuse(folder / part, "lacks weights", missing, name)
         _refuse(folder / part, "holds weights of another shape", [each[0] for each in said["mismatched_keys"]], name)
     return found
 

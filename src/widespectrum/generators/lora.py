@@ -112,7 +112,7 @@ def _merge_diffusers(pipeline: Any, file: Path, weight: float, name: str, backbo
     parts = {part: getattr(pipeline, part, None) for part in getattr(pipeline, "_lora_loadable_modules", [backbone])}
     parts = {part: module for part, module in parts.items() if module is not None}
     try:
-        came = _converted(pipeline, file.parent, place, parts)
+        came, alphas = _converted(pipeline, file.parent, place, parts)
         refuse.unless_fits(parts, came)
         pipeline.load_lora_weights(str(file.parent), adapter_name=_ADAPTER, **place)
         used = {part: module for part, module in parts.items() if any(key.startswith(f"{part}.") for key in came)}
@@ -122,6 +122,7 @@ def _merge_diffusers(pipeline: Any, file: Path, weight: float, name: str, backbo
             for key, each in get_peft_model_state_dict(module, adapter_name=_ADAPTER, **_TENSORS).items()
         }
         refuse.unless_same(loaded, came)
+        _scale(used, alphas)
     except (ValueError, TypeError, RuntimeError, KeyError, IndexError, AttributeError) as error:
         refuse.because(error)
     if weight != 0:
@@ -129,15 +130,41 @@ def _merge_diffusers(pipeline: Any, file: Path, weight: float, name: str, backbo
     pipeline.unload_lora_weights()
 
 
+def _scale(parts: Mapping[str, Any], alphas: Mapping[str, float]) -> None:
+    """Scale every layer by its own alpha over its rank: diffusers takes one alpha for all layers of a UNet."""
+    from peft.tuners.lora import LoraLayer
+
+    for part, module in parts.items() if alphas else ():
+        for key, layer in module.named_modules():
+            if isinstance(layer, LoraLayer) and _ADAPTER in layer.scaling:
+                rank = layer.r[_ADAPTER]
+                layer.scaling[_ADAPTER] = alphas.get(f"{part}.{key}", rank) / rank
+
+
 def _converted(
     pipeline: Any, folder: Path, place: Mapping[str, Any], parts: Mapping[str, Any]
-) -> dict[str, tuple[int, ...]]:
-    """The shapes of the LoRA's tensors under the names that diffusers gives them in the pipeline."""
-    tools: Any = import_module("diffusers.utils")
+) -> tuple[dict[str, tuple[int, ...]], dict[str, float]]:
+    """The shapes of the LoRA's tensors under the names that diffusers gives them in the pipeline, and alphas by layer.
+
+    The alphas are those that still stand beside the tensors: in most forms diffusers has multiplied them in.
+    """
     more = {"unet_config": parts["unet"].config} if "unet" in parts else {}
     found = pipeline.lora_state_dict(str(folder), **place, **more)
-    state = {key: each for key, each in (found[0] if isinstance(found, tuple) else found).items() if "alpha" not in key}
-    named: dict[str, Any] = {}
+    state, beside = found if isinstance(found, tuple) else (found, None)
+    names = _renamed({key: key for key in state if "alpha" not in key}, parts)
+    scaled = {key.removesuffix(".alpha"): float(alpha) for key, alpha in (beside or {}).items()}
+    alphas = {_layer(new): scaled[key] for new, old in names.items() for key in (old, _layer(old)) if key in scaled}
+    return {new: tuple(state[old].shape) for new, old in names.items()}, alphas
+
+
+def _layer(tensor: str) -> str:
+    return re.split(r"\.lora[._]", tensor)[0]
+
+
+def _renamed(state: dict[str, str], parts: Mapping[str, Any]) -> dict[str, str]:
+    """The same values under the names that their keys have in the pipeline."""
+    tools: Any = import_module("diffusers.utils")
+    named: dict[str, str] = {}
     for part, module in parts.items():
         own = {key.removeprefix(f"{part}."): state.pop(key) for key in list(state) if key.startswith(f"{part}.")}
         if own and part.startswith("text_encoder"):
@@ -147,7 +174,7 @@ def _converted(
         elif own and not any("lora_A" in key for key in own):
             own = tools.convert_unet_state_dict_to_peft(own)
         named |= {f"{part}.{key}": each for key, each in own.items()}
-    return {key: tuple(each.shape) for key, each in (named | state).items()}
+    return named | state
 
 
 class _Refusal:

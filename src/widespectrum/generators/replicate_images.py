@@ -15,6 +15,7 @@ from widespectrum.protocols import Refusal
 from widespectrum.types import Parameter, Prompt
 
 from .api import ApiGenerator, backoff
+from .api_deadline import ends_within
 from .api_pictures import from_url
 from .api_replies import CallError, Reply, looks_refused, one_line, read_error, refusal
 from .budget import list_price
@@ -135,8 +136,9 @@ class ReplicateImages(ApiGenerator):
     def _connect(self, key: str | None) -> tuple[Any, Callable[[], None]]:
         from replicate.client import Client
 
-        transport = _transport(min(self.timeout, _LONGEST_REQUEST))
-        client = Client(api_token=key, base_url=self.base_url, transport=transport)
+        limit = min(self.timeout, _LONGEST_REQUEST)
+        hooks: Any = ends_within(limit)
+        client = Client(api_token=key, base_url=self.base_url, transport=_transport(limit), event_hooks=hooks)
         # Made here and not by the first of several threads; the SDK has no other way to close it.
         return client, client._client.close
 

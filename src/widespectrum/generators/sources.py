@@ -20,6 +20,7 @@ __all__ = ["Kind", "Source", "check_pipeline", "kind_of"]
 _T = TypeVar("_T")
 
 _ON_HUB = re.compile(r"(?P<repo>\w[\w.-]*/[\w.-]+)(?:/(?P<inside>[\w./-]+))?(?:@(?P<revision>[\w./-]+))?")
+_OF_PEFT, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _OF_FILE = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json")
 
 _EXPECTED = {
@@ -101,19 +102,34 @@ class Source:
     def pin(self) -> dict[str, str]:
         """What identifies it: {"revision": commit} on the Hub; of a local file or folder {"sha256": digest}.
 
-        A folder's digest is over the names and contents of the files that a model is made of, at any depth.
+        A folder's digest is over the names and contents of the files that a model is made of, at any depth, but for
+        the weights of the parts `without`. That of a LoRA of PEFT given as its file is over the config beside it too.
         """
         if self._given is None:
             return {"revision": self._revision}
-        if self._given.is_file():
-            return {"sha256": _sha256(self._given)}
-        lines = [f"{path.relative_to(self._given).as_posix()} {_sha256(path)}\n" for path in read_files(self._given)]
+        top, files = self._given, [self._given]
+        if top.is_dir():
+            files = [path for path in read_files(top) if not self._replaced(path)]
+        elif self.what == "lora" and top.name == _OF_PEFT and top.with_name(_PEFT_CONFIG).is_file():
+            top, files = top.parent, [top.with_name(_PEFT_CONFIG), top]
+        else:
+            return {"sha256": _sha256(top)}
+        lines = [f"{path.relative_to(top).as_posix()} {_sha256(path)}\n" for path in files]
         return {"sha256": hashlib.sha256("".join(lines).encode()).hexdigest()}
+
+    def _replaced(self, path: Path) -> bool:
+        """Whether this file holds weights of a part that something else takes the place of."""
+        return path.parent.name in self.without and ".safetensors" in path.name
 
     @cached_property
     def pinned(self) -> str:
         """The pin as one text: `org/repo[/folder or file]@commit`, or `sha256:digest`."""
         return f"sha256:{self.pin['sha256']}" if "sha256" in self.pin else self._origin
+
+    def keep_to(self, commit: str) -> None:
+        """Stay at a commit where no revision was given; call it before the files are asked for."""
+        if self._given is None and not self._wanted:
+            self._wanted = commit or None
 
     @property
     def _origin(self) -> str:
@@ -151,7 +167,7 @@ class Source:
     def _lora(self) -> Path:
         """The weights and the config of a LoRA, of the folder itself or beside the file."""
         if self.inside.endswith(".safetensors"):
-            config = (Path(self.inside).parent / "adapter_config.json").as_posix()
+            config = (Path(self.inside).parent / _PEFT_CONFIG).as_posix()
             return self._get([self.inside, config])
         top = f"{self.inside}/" if self.inside else ""
         return self._get([f"{top}*.json", f"{top}*.safetensors"], [f"{top}*/*"])

@@ -69,10 +69,10 @@ def load_transformer(
     with torch.no_grad():
         # what diffusers itself keeps in full precision
         keep = set(kind._keep_in_fp32_modules or ())
-        state = {
-            key: each.to(torch.float32 if keep & set(key.split(".")) else dtype) if each.is_floating_point() else each
-            for key, each in state.items()
-        }
+        # one by one, so that all of it is never there twice
+        for key, each in state.items():
+            if each.is_floating_point():
+                state[key] = each.to(torch.float32 if keep & set(key.split(".")) else dtype)
         network.load_state_dict(state, strict=True, assign=True)
     network.register_to_config(_name_or_path=str(path))
     return network.requires_grad_(False).eval()
