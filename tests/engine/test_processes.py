@@ -81,9 +81,9 @@ def test_a_process_that_dies_gives_back_its_batches_and_the_other_goes_on(tmp_pa
     assert (again.failures, again.images, len(rows(tmp_path))) == ([], made.failed, 36)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_a_process_that_dies_while_it_opens_leaves_the_work_to_the_other(tmp_path, prompts, batch_size):
-    made = make(tmp_path / "run", prompts, ("cpu", "cpu"), cannot="begin", folder=str(tmp_path), batch_size=batch_size)
+@pytest.mark.parametrize(("when", "batch_size"), [("begin", 1), ("begin", 3), ("count", 3)])
+def test_a_process_that_dies_before_it_draws_leaves_the_work_to_the_other(tmp_path, prompts, when, batch_size):
+    made = make(tmp_path / "run", prompts, ("cpu", "cpu"), cannot=when, folder=str(tmp_path), batch_size=batch_size)
     (failure,) = made.failures
     assert failure.reason.startswith("the process on cpu ended (killed by SIGKILL: the memory")
     assert len(rows(tmp_path / "run")) == 40

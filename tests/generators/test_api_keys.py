@@ -97,3 +97,13 @@ def test_a_password_in_the_base_url_is_not_shown():
             model="m", base_url="https://me:hunter2@host/v1"
         )
     assert "hunter2" not in str(caught.value)
+
+
+def test_an_account_at_openai_is_told_to_nobody_else(monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
+    for vendor, told in (("openai", ["org-mine", "proj-mine"]), ("chat", [None, None])):
+        with serving([GOOD[vendor]]) as server:
+            ask(MAKERS[vendor](server))
+            headers = server.requests[0].headers
+            assert [headers["OpenAI-Organization"], headers["OpenAI-Project"]] == told

@@ -91,8 +91,8 @@ def drop_folder(name):
     return lambda folder: shutil.rmtree(folder / name)
 
 
-def in_shards(lost=None, emptied=False):
-    """The transformer in three shards, of which one may be missing or hold nothing."""
+def in_shards(lost=None, emptied=False, place=""):
+    """The transformer in three shards, of which one may be missing, hold nothing, or lie in another place."""
 
     def change(folder):
         part = folder / "transformer"
@@ -103,7 +103,7 @@ def in_shards(lost=None, emptied=False):
         for number in (1, 2, 3):
             file = f"diffusion_pytorch_model-0000{number}-of-00003.safetensors"
             own = {name: tensors[name] for name in names[number - 1 :: 3]}
-            places |= dict.fromkeys(own, file)
+            places |= dict.fromkeys(own, place * (number == 2) + file)
             if number != lost:
                 save_file(own if not (emptied and number == 2) else {"x": torch.zeros(1)}, part / file)
         index = {"metadata": {}, "weight_map": places}
@@ -145,6 +145,10 @@ def a_lora_instead(folder):
             r"lacks transformer/diffusion_pytorch_model-00002-of-00003.safetensors: download it again$",
         ),
         (in_shards(emptied=True), r"00002-of-00003.safetensors lacks .*, which .*index.json names: download it again$"),
+        (
+            in_shards(place="../vae/"),
+            r"names a file outside its folder \('../vae/diffusion_\S+'\): download it again$",
+        ),
         (drop("text_encoder/config.json"), r"lacks text_encoder/config.json: download it again$"),
         (drop_folder("vae"), rf"lacks vae/config.json, vae/{WEIGHTS}: download it again$"),
         (drop_folder("tokenizer_2"), r"lacks tokenizer_2/\(its files\): download it again$"),

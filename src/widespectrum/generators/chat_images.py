@@ -120,7 +120,11 @@ class ChatImages(ApiGenerator):
         return "OPENROUTER_API_KEY" if host == _OPENROUTER or is_local(self.base_url) else "OPENAI_API_KEY"
 
     def _connect(self, key: str | None) -> tuple[Any, Callable[[], None]]:
-        return connect(key, self.base_url, self.timeout)
+        client, close = connect(key, self.base_url, self.timeout)
+        if self._variable() != "OPENAI_API_KEY":
+            # The client takes them from the environment: they name an account at OpenAI.
+            client.organization = client.project = None
+        return client, close
 
     def _exchange(self, prompt: Prompt, seed: int) -> Reply:
         at_google = host_of(self.base_url) == _GOOGLE

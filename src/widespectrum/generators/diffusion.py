@@ -45,7 +45,7 @@ class DiffusionGenerator:
     `steps` and `guidance` hold for both prompts of a pair. `width` and `height` are in pixels. `device` is `auto` (a
     GPU where there is one), `cpu`, `cuda`, `cuda:1` and so on; `offload` keeps the parts that do not compute in the
     memory of the machine: `model` by part, `sequential` by layer (slow). `batch_size` images are drawn together; with 1
-    an image does not depend on what else is drawn, which in half precision larger batches do not promise.
+    an image does not depend on what else is drawn; in larger batches it does by rounding, in half precision visibly.
 
     InputError for an option that cannot be.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -114,7 +115,10 @@ def _merge_diffusers(pipeline: Any, file: Path, weight: float, name: str, backbo
     try:
         came, alphas = _converted(pipeline, file.parent, place, parts)
         refuse.unless_fits(parts, came)
-        pipeline.load_lora_weights(str(file.parent), adapter_name=_ADAPTER, **place)
+        with warnings.catch_warnings():
+            # of the alphas that diffusers hands on under names that PEFT does not know
+            warnings.filterwarnings("ignore", message="The following alpha_pattern keys")
+            pipeline.load_lora_weights(str(file.parent), adapter_name=_ADAPTER, **place)
         used = {part: module for part, module in parts.items() if any(key.startswith(f"{part}.") for key in came)}
         loaded = {
             f"{part}.{key}": tuple(each.shape)
