@@ -33,7 +33,7 @@ def test_from_options_it_goes_on_with_run(workplace, photos):
     result = invoke("generate", *options)
     lines = result.stdout.splitlines()
     assert (result.exit_code, lines[0]) == (0, "generate: 44 images, 0 API calls, up to 0 MB")
-    assert lines[1].startswith("  identity[size=48]: 44 images, 0 refused, 0 failed in ")
+    assert lines[1].startswith("  identity[size=48]: 44 images, 0 refused, 0 not made in ")
     assert set(store.read(workplace / "out", "images")["generator"].to_pylist()) == {"identity[size=48]"}
     again = invoke("run", "out")
     assert again.exit_code == 0, again.output

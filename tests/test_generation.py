@@ -267,12 +267,12 @@ def test_the_cost_is_said_before_and_what_it_came_to_afterwards(stage):
         "  cheap: 28 API calls, about $1.12",
         "  paid[fails=0.3]: 28 API calls, cost unknown",
     ]
-    assert said[3].startswith("  neural: 28 images, 0 refused, 0 failed in 0")
+    assert said[3].startswith("  neural: 28 images, 0 refused, 0 not made in 0")
     assert said[3].endswith(" images/s), peak memory 3.0 GB")
-    assert said[4].startswith("  cheap: 28 images, 0 refused, 0 failed in 0")
+    assert said[4].startswith("  cheap: 28 images, 0 refused, 0 not made in 0")
     failed = len(failures)
     assert failed > 0
-    assert said[5].startswith(f"  paid[fails=0.3]: {28 - failed} images, 0 refused, {failed} failed in ")
+    assert said[5].startswith(f"  paid[fails=0.3]: {28 - failed} images, 0 refused, {failed} not made in ")
     assert all(failure.reason.startswith("generate paid[fails=0.3]: pair p") for failure in failures)
     assert generators["neural"].closed
 

@@ -6,6 +6,7 @@
     │   └── MissingExtraError  the name is known, its packages are not installed
     ├── RunFolderError         a run folder is damaged, locked, or belongs to another run (exit code 2)
     ├── ModelError             a generator, reward model or judge failed; retried on the next run (exit code 1)
+    │   └── GeneratorStoppedError  it answers nothing more, whatever it is asked
     ├── BudgetSpentError       no further call fits into the budget; the next run goes on (exit code 1)
     └── HubError               the Hub, or the way to it, failed in a manner that passes (exit code 1)
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 __all__ = [
     "BudgetSpentError",
+    "GeneratorStoppedError",
     "HubError",
     "InputError",
     "MissingExtraError",
@@ -48,6 +50,10 @@ class RunFolderError(WideSpectrumError):
 
 class ModelError(WideSpectrumError):
     """A generator, reward model or judge that failed on a batch; nothing of the batch is stored."""
+
+
+class GeneratorStoppedError(ModelError):
+    """A generator that will make nothing more in this run, for a reason that has to do with no prompt."""
 
 
 class BudgetSpentError(WideSpectrumError):

@@ -30,12 +30,12 @@ def lines(works: Sequence[Generation]) -> Iterator[str]:
         yield f"  {label}: {calls:,} API calls, {cost}"
 
 
-def summary(label: str, made: Made) -> str:
-    """One line on what a generator came to."""
+def summary(label: str, made: Made, left: int) -> str:
+    """One line on what a generator came to; `left` images are still to be made."""
     rate = made.images / made.seconds if made.seconds else 0.0
     memory = f", peak memory {made.peak / 1e9:.1f} GB" if made.peak else ""
     return (
-        f"  {label}: {made.images:,} images, {made.refused:,} refused, {made.failed:,} failed in {made.seconds:,.1f} s "
+        f"  {label}: {made.images:,} images, {made.refused:,} refused, {left:,} not made in {made.seconds:,.1f} s "
         f"({rate:.3g} images/s){memory}"
     )
 

@@ -285,14 +285,15 @@ def generate(
             left += len(work.missing)
             continue
         made = _make(work, config, resources.devices)
-        say(expense.summary(work.label, made))
+        not_made = len(work.missing) - made.images - made.refused
+        say(expense.summary(work.label, made, not_made))
         failures += [replace(failure, reason=_blamed(work, failure.reason)) for failure in made.failures]
         if isinstance(made.trouble, BudgetSpentError):
             spent = str(made.trouble).partition(": ")[0]
         elif made.trouble is not None:
             cause: Cause = "input" if isinstance(made.trouble, InputError) else "model"
             failures.append(Failure(_blamed(work, str(made.trouble)), cause))
-        left += is_paid * (len(work.missing) - made.images - made.refused)
+        left += is_paid * not_made
     return [*failures, Stopped(f"{spent}; {left:,} images remain", "model")] if spent else failures
 
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from PIL.Image import Image
 
-from widespectrum.errors import ModelError
+from widespectrum.errors import GeneratorStoppedError, ModelError
 from widespectrum.images import encode
 from widespectrum.protocols import Failure, Generator, Refusal
 from widespectrum.types import Prompt
@@ -48,12 +48,14 @@ def ask(
 ) -> list[Image | Refusal | Failure] | Failure:
     """One answer per task; a Failure where the generator can make none of them, or its answers are none.
 
-    What is not the fault of this batch is raised: InputError, HubError, BudgetSpentError.
+    What is not the fault of this batch is raised: InputError, HubError, BudgetSpentError, GeneratorStoppedError.
     """
     try:
         answers = generator.generate(
             [task.prompt for task in tasks], seeds=[task.seed for task in tasks], images=images
         )
+    except GeneratorStoppedError:
+        raise
     except ModelError as error:
         return Failure(str(error), "model")
     if len(answers) != len(tasks):

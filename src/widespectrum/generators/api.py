@@ -18,7 +18,7 @@ from PIL.Image import Image
 
 from widespectrum.chat.replies import writable
 from widespectrum.chat.workers import StoppedError, Workers
-from widespectrum.errors import BudgetSpentError, InputError, MissingExtraError
+from widespectrum.errors import BudgetSpentError, GeneratorStoppedError, InputError, MissingExtraError, ModelError
 from widespectrum.protocols import Failure, Refusal
 from widespectrum.types import Call, CallStatus, ModelSpec, Parameter, Prompt
 
@@ -33,6 +33,7 @@ FIRST_PAUSE = 1.0
 """Seconds before the second attempt; every further pause is twice as long."""
 LONGEST_PAUSE = 60.0
 _TICK = 0.2
+_SILENT_PROMPTS = 5
 
 Answer = Image | Refusal | Failure
 
@@ -62,8 +63,9 @@ class ApiGenerator:
     few at a time; `concurrency` is the number of requests at a time, whoever calls. `timeout` in seconds is for one
     request, `price` in US dollars for one image where the list price does not hold.
 
-    What concerns every request (a wrong key, an unknown model, no credit) stops the generator: nothing more is sent,
-    and every further call of `generate` raises the same error.
+    What concerns every request (a wrong key, an unknown model, no credit, a server that gives no sign of life to
+    several prompts in a row) stops the generator: nothing more is sent, and every further call of `generate` raises the
+    same error.
 
     The key comes from an environment variable and is written nowhere.
     """
@@ -104,6 +106,7 @@ class ApiGenerator:
         self._client: Any = None
         self._stopped: CallError | None = None
         self._halted = threading.Event()
+        self._silent = 0
 
     @property
     def price(self) -> float | None:
@@ -182,7 +185,8 @@ class ApiGenerator:
 
     def _raise_if_stopped(self) -> None:
         if self._stopped is not None:
-            raise self._stopped.kind(f"{self.name}: {self._stopped.reason}")
+            kind = GeneratorStoppedError if self._stopped.kind is ModelError else self._stopped.kind
+            raise kind(f"{self.name}: {self._stopped.reason}")
 
     def _work_off(self, jobs: list[tuple[Prompt, int]]) -> list[Answer | BudgetSpentError]:
         """Answer the jobs, `concurrency` at a time; when the caller stops, those on their way have ten seconds."""
@@ -220,11 +224,25 @@ class ApiGenerator:
                 before = "" if error is None else f" (the last attempt: {error.reason})"
                 raise BudgetSpentError(f"{spent}{before}") from None
             if isinstance(outcome, Reply):
+                self._silent = 0
                 return outcome.answer
             error = outcome
             if error.then != "retry":
                 break
+        self._count_silence(error)
         return self._failure(error, attempt)
+
+    def _count_silence(self, error: CallError | None) -> None:
+        """Stop after several prompts in a row to which the server gave no sign of life, whatever was tried."""
+        with self._lock:
+            self._silent = self._silent + 1 if error is not None and error.code is None else 0
+            if self._silent >= max(_SILENT_PROMPTS, 2 * self.concurrency) and self._stopped is None and error:
+                self._stopped = CallError(
+                    f"no answer from {host_of(self.base_url)} to {self._silent} prompts in a row ({error.reason}): "
+                    "make sure that it can be reached, and run again",
+                    then="stop",
+                )
+                self._gate.open()
 
     def _failure(self, error: CallError | None, attempts: int) -> Failure:
         reason, stopped = ("", False) if error is None else (error.reason, error.then == "stop")
