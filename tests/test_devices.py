@@ -24,7 +24,7 @@ def test_a_device_that_is_not_there(device):
     with pytest.raises(InputError) as caught:
         usable_device(device)
     assert str(caught.value).startswith(f"device {device!r} cannot be used here (")
-    assert str(caught.value).endswith('): expected "auto", "cpu" or "cuda"')
+    assert str(caught.value).endswith('): expected "auto", "cpu", "cuda" or "cuda:1"')
     assert "\n" not in str(caught.value)
 
 

@@ -89,13 +89,19 @@ def test_one_by_one_the_images_of_a_pair_follow_each_other_and_no_key_is_asked_f
 
 def test_what_is_there_is_left_out_of_its_batch(run):
     generator = Neural(batch_size=4, cannot="draw")
-    failing = Prompt(prompt_id="", text=f"a {'very ' * 4}failing", pair_id="q", role="original")
-    store.append(run, "prompts", [failing])
+    failing = [
+        Prompt(prompt_id="", text=f"a {'very ' * length}failing", pair_id=f"q{length}", role="original")
+        for length in (1, 8)
+    ]
+    store.append(run, "prompts", failing)
     made = make(run, generator, seeds=(0,))
-    assert made.failures == [Failure("pair q (original, seed 0): it has too many tokens", "input")]
+    assert made.failures == [
+        Failure(f"pair q{length} (original, seed 0): it has too many tokens", "input") for length in (1, 8)
+    ]
     again = Neural(batch_size=4)
-    assert make(run, again, seeds=(0,)).images == 1
-    assert again.drawn == [[failing.text]]
+    assert make(run, again, seeds=(0,)).images == 2
+    # Each in the batch that it was in, of which it is what is left.
+    assert again.drawn == [[each.text] for each in failing]
 
 
 def test_the_seed_of_the_noise_is_recorded(run):
@@ -283,7 +289,7 @@ def test_the_cost_is_said_before_and_what_it_came_to_afterwards(stage):
         ({"width": 1024, "height": 512}, "up to 1 MB"),
         ({"size": 2048}, "up to 8 MB"),
         ({"size": "20000x30000"}, "up to 1.2 GB"),
-        ({"size": "1K"}, "up to 0 MB without g, of which the size is unknown"),
+        ({"size": "1K"}, "their size is unknown"),
     ],
 )
 def test_how_much_disk_it_takes(run, params, text):
@@ -296,10 +302,14 @@ def test_how_much_disk_it_takes(run, params, text):
 
 def test_a_generator_that_cannot_be_opened_is_listed_and_the_others_go_on(stage, place):
     failures, _, generators = stage(
-        'name = "neural"\ncannot = "open"', 'name = "paid"\ncannot = "open"', 'name = "neural"'
+        'name = "neural"\ncannot = "open"',
+        'name = "neural"\ncannot = "download"',
+        'name = "paid"\ncannot = "open"',
+        'name = "neural"',
     )
     assert failures == [
         Failure("generate neural[cannot=open]: its weights are not there", "input"),
+        Failure("generate neural[cannot=download]: the connection failed", "model"),
         Failure("generate paid[cannot=open]: there is no key", "input"),
     ]
     assert generators["paid[cannot=open]"].asked == []

@@ -17,23 +17,13 @@ LAYERS = (
     ("errors", "specs", "types"),
     (
         *("_compat", "attach", "chat", "config", "devices", "embedding_models", "embedding_towers", "hub"),
-        *(
-            "hub_errors",
-            "hub_plan",
-            "images",
-            "prompt_choice",
-            "prompts",
-            "protocols",
-            "published",
-            "publishing",
-            "registry",
-        ),
-        *("store", "toml_reader", "vendor"),
+        *("hub_errors", "hub_plan", "images", "prompt_choice", "prompts", "protocols", "published", "publishing"),
+        *("registry", "store", "toml_reader", "vendor"),
     ),
     ("engine", "generators", "judges", "rewards"),
     (
-        *("columns", "comparisons", "doses", "expense", "generation", "importers", "outcomes", "pipeline", "results"),
-        *("run_inputs", "runs", "scoring"),
+        *("columns", "comparisons", "doses", "expense", "generation", "importers", "outcomes", "pipeline"),
+        *("repeats", "results", "run_inputs", "runs", "scoring"),
     ),
     (
         *("authors", "ava", "controlled", "lapis", "photo_prompts", "power", "report", "run_datasets", "score_files"),

@@ -190,11 +190,12 @@ def test_a_label_stands_for_one_model(run):
     recorded = runs.read_manifest(run).specs
     assert recorded["reward_models"] == {"a": str(SPEC), "b": "hps:other@v1?dtype=%22float32%22"}
     assert recorded["judges"] == {"a": "hps:judge@v1?dtype=%22float32%22"}
-    changed = dataclasses.replace(SPEC, params={"dtype": "float16"})
+    changed = dataclasses.replace(SPEC, params={"dtype": "float16", "lora": "sha256:1"})
     with pytest.raises(RunFolderError) as error:
         runs.register(run, "reward_models", "a", changed)
     assert str(error.value) == (
-        f"{run} holds results of a = {SPEC}, which is now {changed}: choose another folder with --out"
+        f"{run} holds results of a with dtype float32, lora not given, which is now dtype float16, lora sha256:1: "
+        "choose another folder with --out"
     )
     assert runs.read_manifest(run).specs == recorded
 

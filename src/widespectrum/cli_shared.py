@@ -80,9 +80,11 @@ def exit_on(failures: list[Failure]) -> None:
         typer.echo(f"failed: {len(failed) - FAILURES_SHOWN:,} more", err=True)
     if is_stopped(failures):
         typer.echo(f"Stopped: {failures[-1].reason}. To go on: {_same_command()}", err=True)
-    else:
-        typer.echo(f"Nothing else was lost. To try these again: {_same_command()}", err=True)
-    raise typer.Exit(1 if any(failure.cause == "model" for failure in failures) else 2)
+    is_input = all(failure.cause == "input" for failure in failures)
+    if not is_stopped(failures):
+        again = "Correct what is said above; then" if is_input else "To try these again"
+        typer.echo(f"Nothing else was lost. {again}: {_same_command()}", err=True)
+    raise typer.Exit(2 if is_input else 1)
 
 
 def choices(texts: list[str] | None) -> tuple[ModelChoice, ...]:

@@ -27,7 +27,7 @@ def usable_device(device: str) -> str:
     except (AssertionError, NotImplementedError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f'device {device!r} cannot be used here ({reason}): expected "auto", "cpu" or "cuda"'
+            f'device {device!r} cannot be used here ({reason}): expected "auto", "cpu", "cuda" or "cuda:1"'
         ) from None
     return device
 

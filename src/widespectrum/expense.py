@@ -21,9 +21,10 @@ def lines(works: Sequence[Generation]) -> Iterator[str]:
     known = sum(len(work.missing) * (pixels[work.label] or 0) for work in works) * _BYTES_PER_PIXEL
     unknown = [label for label, number in pixels.items() if number is None]
     beside = f" without {', '.join(unknown)}, of which the size is unknown" if unknown else ""
+    size = f"up to {_size(known)}{beside}" if known or not unknown else "their size is unknown"
     yield (
         f"generate: {sum(len(work.missing) for work in works):,} images, {sum(each[1] for each in paid):,} API calls, "
-        f"up to {_size(known)}{beside}"
+        f"{size}"
     )
     for label, calls, price in paid:
         cost = "cost unknown" if price is None else f"about {_dollars(calls * price)}"

@@ -191,13 +191,27 @@ def _has_results(run: Path, kind: str, label: str) -> bool:
     return any(label in store.read(run, table, [column])[column].to_pylist() for table, column in _RESULTS[kind])
 
 
+def _other(one: ModelSpec, than: ModelSpec) -> str:
+    """What of one spec is not so in another."""
+
+    def parts(spec: ModelSpec) -> dict[str, object]:
+        revision = {"revision": spec.revision} if spec.revision else {}
+        return {"adapter": spec.adapter, "name": spec.name, **revision, **spec.params}
+
+    ours, theirs = parts(one), parts(than)
+    names = [name for name in {**ours, **theirs} if repr(ours.get(name)) != repr(theirs.get(name))]
+    return ", ".join(f"{name} {ours.get(name, 'not given')}" for name in names)
+
+
 def register(run: Path, kind: str, label: str, spec: ModelSpec) -> None:
     """Write down which model a label stands for; RunFolderError where there are results of another one under it."""
     manifest = read_manifest(run)
     table = dict(manifest.specs.get(kind, {}))
-    if label in table and ModelSpec.parse(table[label]).key != spec.key and _has_results(run, kind, label):
+    known = ModelSpec.parse(table[label]) if label in table else spec
+    if known.key != spec.key and _has_results(run, kind, label):
         raise RunFolderError(
-            f"{run} holds results of {label} = {table[label]}, which is now {spec}: choose another folder with --out"
+            f"{run} holds results of {label} with {_other(known, spec)}, which is now {_other(spec, known)}: choose "
+            "another folder with --out"
         )
     if table.get(label) != str(spec):
         table[label] = str(spec)

@@ -23,6 +23,7 @@ from .judges import load_judge
 from .pipeline import Pair, Work
 from .prompts import PromptSet, load_prompt_set, open_photograph, read_prompts
 from .protocols import Generator, Judge, RewardModel
+from .repeats import repeated_images
 from .rewards import load_reward_model
 from .run_inputs import prompts_of_run
 from .scoring import opened, scoring, unscored
@@ -294,6 +295,8 @@ def generate(
             cause: Cause = "input" if isinstance(made.trouble, InputError) else "model"
             failures.append(Failure(_blamed(work, str(made.trouble)), cause))
         left += is_paid * not_made
+    for line in repeated_images(run, dict(runs.read_manifest(run).specs["generators"])) if works else ():
+        say(f"  note: {line}")
     return [*failures, Stopped(f"{spent}; {left:,} images remain", "model")] if spent else failures
 
 

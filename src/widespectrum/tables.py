@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from .columns import SUBSETS, effect_strength
+from .repeats import repeated_images
 from .results import read_evaluation, read_results
 from .runs import read_manifest
 from .types import ModelSpec
@@ -135,6 +136,7 @@ def cautions(run: Path) -> list[str]:
             "The pairs of image-edit are an input and its edit. Its own figures say how far it polishes its inputs; "
             "those of reward models on its pairs say nothing about their image prior or their prompt match."
         )
+    found += repeated_images(run, dict(manifest.specs["generators"]))
     found += _cut_prompts(results)
     if spec and spec.adapter == "rule":
         model = spec.params["reward_model"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from widespectrum.errors import InputError, ModelError
+from widespectrum.errors import HubError, InputError, ModelError
 from widespectrum.generators import GENERATORS
 from widespectrum.protocols import Failure, Refusal
 from widespectrum.registry import Entry
@@ -35,6 +35,8 @@ class Neural:
         self.drawn = []
 
     def open(self):
+        if self.cannot == "download":
+            raise HubError("the connection failed")
         if self.cannot == "open" and self.device.startswith(self.on):
             _ = self.folder and self._first("tried")
             raise InputError("its weights are not there")

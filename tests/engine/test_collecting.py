@@ -106,3 +106,6 @@ def test_an_image_that_cannot_be_a_png_is_a_failure():
     answer = encoded(PIL.Image.new("F", (3, 2)))
     assert answer.reason == "its image (F, 3x2) is no PNG: cannot write mode F as PNG"
     assert answer.cause == "model"
+    closed = PIL.Image.new("RGB", (3, 2))
+    closed.close()
+    assert encoded(closed).reason.startswith("its image (RGB, 3x2) is no PNG: ")

@@ -98,6 +98,11 @@ def test_a_device_that_cannot_be_used_leaves_the_work_to_the_others(tmp_path, pr
     assert len(rows(tmp_path / "run")) == 40
 
 
+def test_no_more_processes_begin_than_there_are_batches(tmp_path, prompts):
+    made = make(tmp_path, prompts[:1], ("cpu", "other"), cannot="open", on="other", batch_size=2)
+    assert (made.failures, made.images) == ([], 2)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_where_none_can_be_opened_there_is_one_reason(tmp_path, prompts, batch_size):
     made = make(tmp_path, prompts, ("cpu", "cpu"), cannot="open", batch_size=batch_size)

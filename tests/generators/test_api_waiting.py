@@ -27,6 +27,14 @@ def test_a_time_to_wait_that_is_none(vendor, wait):
         assert isinstance(ask(MAKERS[vendor](server))[0], Image)
 
 
+def test_a_time_to_wait_in_milliseconds_is_more_exact_than_one_in_seconds():
+    wait = {"Retry-After-Ms": "1000", "Retry-After": "30"}
+    with serving([error("openai", 429, "Too many.", wait), openai_image()]) as server:
+        started = time.monotonic()
+        assert isinstance(ask(MAKERS["openai"](server))[0], Image)
+        assert 0.95 < time.monotonic() - started < 20
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [

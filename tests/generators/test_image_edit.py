@@ -96,7 +96,9 @@ def test_an_edit_is_what_diffusers_draws(folders: dict[str, Path], name: str) ->
 
 
 def test_under_the_original_prompt_the_input_comes_back_and_nothing_is_loaded(folders: dict[str, Path]) -> None:
-    generator = load(folders["flux"])
+    generator = load(folders["flux"], batch_size=2)
+    # Apart from the edits, of whose batches it takes no place.
+    assert generator.batch_key(OWN) == (-1,)
     whole = INPUTS[1].resize((64, 64))
     whole.info["prompt"] = "left over"
     fitted, same = generator.generate([OWN, OWN], seeds=[0, 1], images=[INPUTS[0], whole])

@@ -192,6 +192,16 @@ def test_options_that_cannot_be(make, options, message):
         make(**options)
 
 
+@pytest.mark.parametrize("method", ["vsf", "nag"])
+def test_a_method_draws_every_step_once(family, make, method):
+    make(attention=method, guidance=1.0)
+    if family == "sd3":
+        with pytest.raises(InputError, match=r"at most 1, got 1\.5: give guidance=0 and original_guidance=1\.5$"):
+            make(attention=method, guidance=1.5)
+    else:
+        make(attention=method, guidance=1.5)
+
+
 def test_a_checkpoint_of_another_class(family, make, tmp_path_factory):
     other = FAMILIES["sd3" if family == "flux" else "flux"]
     folder = other[1].checkpoint(tmp_path_factory.mktemp("other") / "pipeline")

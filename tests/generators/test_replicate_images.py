@@ -183,6 +183,8 @@ def test_a_redirect_leads_nowhere_else():
         with serving([Prediction(files=[picture()], polls=0)], [trouble] * 9) as server:
             (answer,) = ask(opened(server, attempts=1))
             assert isinstance(answer, Failure)
+            # And not that nobody answers there.
+            assert f"is said to be at {trouble.headers['Location']}, expected https://" in answer.reason
 
 
 def test_a_model_is_owner_and_name():

@@ -53,6 +53,7 @@ def test_a_whole_pipeline_is_taken_as_it_is(folder):
         (lambda f: edit_index(f, force_zeros=True), True),
         (lambda f: save_file({"x": torch.zeros(1)}, f / "transformer" / WEIGHTS), True),
         (lambda f: (f / "vae").rename(f / "vae_2"), True),
+        (lambda f: (f / "vae" / WEIGHTS).rename(f / "vae" / "diffusion_pytorch_other.safetensors"), True),
     ],
 )
 def test_the_pin_is_of_what_is_read(made, folder, change, matters):
@@ -163,6 +164,11 @@ def a_lora_instead(folder):
         ),
         (a_lora_instead, r"; this is a LoRA: give it as lora=\.\.\.$"),
         (lambda folder: (folder / "model_index.json").write_text("["), r"model_index.json is damaged"),
+        (lambda folder: (folder / "vae" / "config.json").write_text(""), r"vae/config.json is damaged"),
+        (
+            lambda folder: (folder / "scheduler" / "scheduler_config.json").write_text("[]"),
+            r"scheduler/scheduler_config.json is damaged: expected a JSON object",
+        ),
         (
             lambda folder: edit_index(folder, vae=["my_vae", "Mine"]),
             r"vae is my_vae.Mine, code of its own, .* never run",

@@ -1,6 +1,7 @@
 """Another transformer replaces a pipeline's own, exactly, or an error says why it does not fit."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -86,6 +87,63 @@ def test_it_computes_what_the_other_computes(tmp_path):
     }
     with torch.inference_mode():
         assert torch.equal(loaded(**given).sample, direct(**given).sample)
+
+
+ORIGINAL_NAMES = (
+    (r"^pos_embed\.proj", "x_embedder.proj"),
+    (r"^pos_embed\.pos_embed", "pos_embed"),
+    (r"^time_text_embed\.timestep_embedder\.linear_(\d)", "t_embedder.mlp.{}"),
+    (r"^time_text_embed\.text_embedder\.linear_(\d)", "y_embedder.mlp.{}"),
+    (r"^norm_out\.linear", "final_layer.adaLN_modulation.1"),
+    (r"^proj_out", "final_layer.linear"),
+    (r"^transformer_blocks\.", "joint_blocks."),
+    (r"attn\.norm_added_([qk])", "context_block.attn.ln_{}"),
+    (r"(attn2?)\.norm_([qk])", "x_block.{}.ln_{}"),
+    (r"attn\.to_add_out", "context_block.attn.proj"),
+    (r"(attn2?)\.to_out\.0", "x_block.{}.proj"),
+    (r"norm1_context\.linear", "context_block.adaLN_modulation.1"),
+    (r"norm1\.linear", "x_block.adaLN_modulation.1"),
+    (r"ff_context\.net", "context_block.mlp"),
+    (r"ff\.net", "x_block.mlp"),
+    (r"mlp\.0\.proj", "mlp.fc1"),
+    (r"(block\.mlp)\.2", "{}.fc2"),
+)
+
+
+def originally(folder):
+    """The transformer of Stable Diffusion 3 under the names that its authors gave."""
+    own, last = load_file(folder / "transformer" / FILE), SD3Transformer2DModel.load_config(folder / "transformer")
+    found, joined = {}, {}
+    for key, each in own.items():
+        if part := re.search(r"(attn2?)\.(to_|add_)([qkv])(_proj)?\.", key):
+            block = "context_block" if part[2] == "add_" else "x_block"
+            joined.setdefault(key.replace(part[0], f"{block}.{part[1]}.qkv."), {})[part[3]] = each
+            continue
+        # What comes last has shift and scale the other way round.
+        if key.startswith(("norm_out", f"transformer_blocks.{last['num_layers'] - 1}.norm1_context")):
+            each = torch.cat(each.chunk(2)[::-1])
+        for pattern, name in ORIGINAL_NAMES:
+            number = {"1": "0", "2": "2"} if "embedder" in name else {}
+            key = re.sub(
+                pattern, lambda m, n=name, d=number: n.format(*(d.get(each, each) for each in m.groups())), key, count=1
+            )
+        found[key] = each
+    found |= {key: torch.cat([parts[name] for name in "qkv"]) for key, parts in joined.items()}
+    return {
+        f"model.diffusion_model.{key.replace('transformer_blocks', 'joint_blocks')}": each
+        for key, each in found.items()
+    }
+
+
+def test_original_names_give_what_diffusers_has(tmp_path):
+    folders = [made_sd3.checkpoint(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    tensors = {key: each.contiguous() for key, each in originally(folders[1]).items()}
+    save_file(tensors, tmp_path / "whole.safetensors")
+    loaded = load_transformer(folders[0], tmp_path / "whole.safetensors", dtype=torch.float32, name="x")
+    assert equal(loaded, SD3Transformer2DModel.from_pretrained(folders[1] / "transformer"))
+    save_file({**tensors, "model.diffusion_model.extra": torch.zeros(1)}, tmp_path / "more.safetensors")
+    with pytest.raises(InputError, match=r"more.safetensors: of \d+ tensors 1 belong nowhere \(extra\): give another$"):
+        load_transformer(folders[0], tmp_path / "more.safetensors", dtype=torch.float32, name="x")
 
 
 def without(tensors):

@@ -152,12 +152,20 @@ class DiffusionGenerator:
         return usable_device(self._device)
 
     @cached_property
+    def folder(self) -> Path:
+        """The pipeline on this disk, downloaded where it is on the Hub; of its weights only the headers are read."""
+        if self.offload != "none" and self.device == "cpu":
+            raise InputError(f"{self.name}: offload={self.offload} needs a GPU, there is none here: leave it away")
+        folder = self.source.path
+        check_pipeline(folder, self.pipeline_class, self.name, without=self.source.without)
+        return folder
+
+    @cached_property
     def pipeline(self) -> Any:
         """The loaded pipeline."""
         import torch
 
-        if self.offload != "none" and self.device == "cpu":
-            raise InputError(f"{self.name}: offload={self.offload} needs a GPU, there is none here: leave it away")
+        folder = self.folder
         ensure_torchvision()
         with _quiet(), self._memory(loading=True):
             from .loading import load_pipeline
@@ -165,8 +173,7 @@ class DiffusionGenerator:
             from .swap import load_transformer
 
             dtype = getattr(torch, self.dtype)
-            folder, parts = self.source.path, self._components()
-            check_pipeline(folder, self.pipeline_class, self.name, without=self.source.without)
+            parts = self._components()
             if self.transformer is not None:
                 parts[self.backbone] = load_transformer(
                     folder, self.transformer.path, dtype=dtype, name=self.name, backbone=self.backbone
@@ -218,7 +225,9 @@ class DiffusionGenerator:
         return noise_seed(seed, prompt.pair_id)
 
     def check(self, prompts: Sequence[Prompt]) -> None:
-        """InputError where these prompts cannot be drawn at all; nothing is loaded."""
+        """InputError where these prompts cannot be drawn at all, or a local checkpoint cannot; nothing is loaded."""
+        if self.source.is_local:
+            _ = self.folder
 
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
         """Tokens of every prompt, start and end included, before anything is cut off."""

@@ -42,7 +42,7 @@ class Flux2Klein(DiffusionGenerator):
     pipeline_class = "Flux2KleinPipeline"
     multiple = 16
     window = 512
-    long_prompts = "refused above 512 tokens"
+    long_prompts = "fail above 512 tokens"
 
     def _prepare(self, pipeline: Any) -> None:
         if pipeline.config.is_distilled and self.guidance > 1:

@@ -26,7 +26,7 @@ class GlmImage(DiffusionGenerator):
     that computes: unlike the noise they differ between a GPU and the CPU.
 
     The language model reads the whole prompt, a second encoder the texts in quotation marks, of which the pipeline cuts
-    each at 2,048 tokens. Prompts are refused above 2,048 tokens of either. Prompts are drawn together only where their
+    each at 2,048 tokens. Prompts above 2,048 tokens of either fail. Prompts are drawn together only where their
     quoted texts are equally long, because the pipeline pads them without a mask.
     """
 
@@ -34,10 +34,11 @@ class GlmImage(DiffusionGenerator):
     pipeline_class = "GlmImagePipeline"
     multiple = 32
     window = 2048
-    long_prompts = "refused above 2048 tokens"
+    long_prompts = "fail above 2048 tokens"
 
     def check(self, prompts: Sequence[Prompt]) -> None:
         """InputError for a prompt with the token that stands for an image: the language model would look for one."""
+        super().check(prompts)
         for prompt in prompts:
             if IMAGE_TOKEN in prompt.text:
                 raise InputError(

@@ -177,6 +177,8 @@ def _check_part(folder: Path, library: str, kind: str, name: str, *, weights: bo
         stem = "diffusion_pytorch_model" if library == "diffusers" else "model"
         lacks = [] if "config.json" in there else ["config.json"]
         lacks += _missing_weights(folder, stem, name) if weights else []
+    for config in there & {"config.json", "scheduler_config.json"}:
+        read_json(folder / config)
     if lacks:
         more = f" and {len(lacks) - 3} more" if len(lacks) > 3 else ""
         files = ", ".join(f"{folder.name}/{each}" for each in lacks[:3])

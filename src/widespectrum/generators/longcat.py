@@ -50,7 +50,7 @@ class LongCatImage(DiffusionGenerator):
     pipeline_class = "LongCatImagePipeline"
     multiple = 16
     window = 512
-    long_prompts = "refused above 512 tokens"
+    long_prompts = "fail above 512 tokens"
 
     def _check_options(self) -> None:
         super()._check_options()

@@ -137,6 +137,7 @@ class NegativeGenerator(DiffusionGenerator):
 
     def check(self, prompts: Sequence[Prompt]) -> None:
         """InputError where a prompt of the wide spectrum lacks the negative prompt that the method needs."""
+        super().check(prompts)
         missing = [prompt for prompt in prompts if self._takes_negative(prompt) and not prompt.negative_prompt.strip()]
         if missing:
             raise InputError(
@@ -144,6 +145,9 @@ class NegativeGenerator(DiffusionGenerator):
                 f"{len(missing):,} of {len(prompts):,} prompts lack it, the first of pair {missing[0].pair_id!r}; "
                 "a prompt table takes a column negative_prompt"
             )
+
+    def _too_long(self, prompt: Prompt, tokens: int) -> Failure:
+        return (self._takes_negative(prompt) and self._too_long_for_method(prompt)) or super()._too_long(prompt, tokens)
 
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
         """T5's tokens of every prompt, the end included, before anything is cut off; loads the pipeline."""

@@ -28,7 +28,7 @@ class QwenImage(DiffusionGenerator):
     pipeline_class = "QwenImagePipeline"
     multiple = 16
     window = 1024
-    long_prompts = "refused above 1024 tokens"
+    long_prompts = "fail above 1024 tokens"
 
     @cached_property
     def spec(self) -> ModelSpec:

@@ -86,6 +86,11 @@ class Source:
             raise InputError(f"{self.name}: two revisions are given, {found['revision']} and {revision}: give one")
         self.repo, self.inside, self._wanted = found["repo"], inside, revision or found["revision"]
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on this disk, and not on the Hub."""
+        return self._given is not None
+
     @cached_property
     def path(self) -> Path:
         """The local folder or file, after a download where it is on the Hub. InputError, HubError."""
@@ -94,8 +99,8 @@ class Source:
         download = {"pipeline": self._pipeline, "lora": self._lora, "transformer": self._transformer}[self.what]
         path = download() / self.inside
         if not path.exists():
-            where = f"{self.inside} in " if self.inside else "what a model needs in "
-            raise InputError(f"{self.name}: there is no {where}{self._origin}: expected {_EXPECTED[self.what]}")
+            what = f"no {self.inside}" if self.inside else "nothing to load"
+            raise InputError(f"{self.name}: there is {what} in {self._origin}: expected {_EXPECTED[self.what]}")
         return path
 
     @cached_property

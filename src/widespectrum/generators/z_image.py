@@ -25,7 +25,7 @@ class ZImage(DiffusionGenerator):
     pipeline_class = "ZImagePipeline"
     multiple = 16
     window = 512
-    long_prompts = "refused above 512 tokens"
+    long_prompts = "fail above 512 tokens"
 
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
         """Tokens of the whole chat that the text encoder reads."""
