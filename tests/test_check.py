@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import time
 
 import pytest
 import torch
@@ -39,11 +38,9 @@ def workplace(tmp_path, monkeypatch):
 
 
 def checked(name):
-    """What a check prints that succeeds: in few seconds, in lines that fit, and without a trace in the folder."""
-    started = time.monotonic()
+    """What a check prints that succeeds: in lines that fit, and without a trace in the folder."""
     done = invoke("generate", "--check", name)
     assert (done.exit_code, done.stderr) == (0, ""), done.output
-    assert time.monotonic() - started < 10
     return done.stdout
 
 

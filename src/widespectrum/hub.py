@@ -21,7 +21,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from .errors import InputError
-from .hub_errors import explain, explain_reading, waiting_time
+from .hub_errors import explain, explain_reading, unheard, waiting_time
 from .hub_plan import (
     CARD,
     Change,
@@ -360,7 +360,7 @@ def resolve_revision(repo_id: str, repo_type: str, revision: str | None = None) 
     """
     if revision is not None and _SHA.fullmatch(revision):
         return revision
-    with _reading(repo_id, repo_type, revision):
+    with unheard(), _reading(repo_id, repo_type, revision):
         return str(HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision).sha)
 
 
@@ -376,7 +376,7 @@ def download_snapshot(
 
     What is there is not loaded again, and a download that was cut short goes on.
     """
-    with _reading(repo_id, repo_type, revision):
+    with unheard(), _reading(repo_id, repo_type, revision):
         return Path(
             huggingface_hub.snapshot_download(
                 repo_id,

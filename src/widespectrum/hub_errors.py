@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from huggingface_hub import constants
@@ -21,7 +24,7 @@ from huggingface_hub.errors import (
 
 from .errors import HubError, InputError, WideSpectrumError
 
-__all__ = ["explain", "explain_reading", "waiting_time"]
+__all__ = ["explain", "explain_reading", "unheard", "waiting_time"]
 
 # httpx or httpx2, whichever this version of huggingface_hub is built on
 _HTTP_ERROR: type[Exception] = next(base for base in HfHubHTTPError.__bases__ if base is not OSError)
@@ -181,3 +184,15 @@ def _explain_status(error: HfHubHTTPError, what: str) -> WideSpectrumError:
         412: f"someone else has changed it meanwhile {reason}: look at it with --dry-run, and run it again",
     }
     return InputError(f"{what}: {sentences.get(status, f'the Hub refuses what was sent {reason}')}")
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Keep what huggingface_hub says of its own attempts off the terminal; how it ended is said in one sentence."""
+    log = logging.getLogger("huggingface_hub")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
