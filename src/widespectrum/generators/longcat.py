@@ -70,6 +70,11 @@ class LongCatImage(DiffusionGenerator):
 
     def _prepare(self, pipeline: Any) -> None:
         encode = type(pipeline)._encode_prompt
+        if "split_quotation" not in encode.__globals__:
+            raise InputError(
+                f"{self.name}: this version of diffusers splits prompts in another way than 0.42, with which images "
+                "were checked: install diffusers 0.42"
+            )
         names = {**encode.__globals__, "split_quotation": split_quoted}
         pipeline._encode_prompt = MethodType(FunctionType(encode.__code__, names), pipeline)
 
