@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 __all__ = ["StoppedError", "Workers"]
@@ -52,11 +52,6 @@ class Workers(Generic[Given, Result]):
     def take(self) -> tuple[Given, Result | BaseException]:
         """Wait for the next item that is done: its result, or what the function raised."""
         return self._done.get()
-
-    def rest(self) -> Iterator[tuple[Given, Result | BaseException]]:
-        """What is done and was not taken; waits for nothing."""
-        while not self._done.empty():
-            yield self._done.get()
 
     def stop(self) -> None:
         """Begin nothing new, and wait for what was begun, but not for longer than ten seconds."""

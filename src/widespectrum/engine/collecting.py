@@ -22,12 +22,14 @@ Store: TypeAlias = Callable[[Sequence[tuple[Task, Encoded | Refusal]], bool], No
 class Collector:
     """Takes answers and hands them to `store`: when `group` of them wait, every so many `seconds`, and at the end.
 
-    Use it as a context: it stores what waits whatever ends the block, Ctrl-C among it. A batch is never parted.
+    Use it as a context: it stores what waits whatever ends the block, Ctrl-C among it. A batch is never parted. What is
+    given twice is kept once, so that who was interrupted may give it again.
     """
 
     def __init__(self, store: Store, *, total: int, group: int, description: str, seconds: float = 60.0) -> None:
         self._store, self._total, self._group, self._seconds = store, total, group, seconds
-        self._waiting: list[tuple[Task, Answer | Future[Answer]]] = []
+        self._waiting: dict[Task, Answer | Future[Answer]] = {}
+        self._kept: set[Task] = set()
         self._unsure = False
         self._stored = time.monotonic()
         self._progress = tqdm(total=total, desc=description, unit=" images", delay=2, leave=False, dynamic_ncols=True)
@@ -48,7 +50,8 @@ class Collector:
         if isinstance(outcome, Failure):
             self._fail(tasks, outcome)
         else:
-            self._waiting += zip(tasks, outcome, strict=True)
+            given = zip(tasks, outcome, strict=True)
+            self._waiting.update((task, answer) for task, answer in given if task not in self._kept)
         self._progress.update(len(tasks))
         if len(self._waiting) >= self._group or time.monotonic() - self._stored >= self._seconds:
             self._put_away()
@@ -64,11 +67,12 @@ class Collector:
         self.failures.append(Failure(f"{what}: {failure.reason}", failure.cause))
 
     def _put_away(self) -> None:
-        found = [(task, each.result() if isinstance(each, Future) else each) for task, each in self._waiting]
+        found = [(task, each.result() if isinstance(each, Future) else each) for task, each in self._waiting.items()]
         rows = [(task, answer) for task, answer in found if not isinstance(answer, Failure)]
         unsure, self._unsure = self._unsure, True
         self._store(rows, unsure)
-        self._waiting, self._unsure, self._stored = [], False, time.monotonic()
+        self._kept.update(self._waiting)
+        self._waiting, self._unsure, self._stored = {}, False, time.monotonic()
         self.refused += sum(isinstance(answer, Refusal) for _, answer in rows)
         self.made += sum(isinstance(answer, Encoded) for _, answer in rows)
         for task, answer in found:

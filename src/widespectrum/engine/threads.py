@@ -21,32 +21,34 @@ def draw(ask: Ask, batches: Iterable[Batch], take: Take, *, count: int, halt: Ca
     under way is waited for up to ten seconds, and `halt` is called, so that it sends nothing more. Either way `take`
     gets what came.
     """
-
-    def work(batch: Batch, stop: threading.Event) -> list[Answer] | Failure:
-        answers = ask(batch)
-        return answers if isinstance(answers, Failure) else [encoded(answer) for answer in answers]
-
-    workers: Workers[Batch, list[Answer] | Failure] = Workers(work, count)
+    done: dict[int, tuple[Batch, list[Answer] | Failure]] = {}
     trouble: list[BaseException] = []
 
-    def keep(batch: Batch, outcome: list[Answer] | Failure | BaseException) -> None:
-        if isinstance(outcome, BaseException):
-            trouble.append(outcome)
-        else:
-            take(batch, outcome)
+    def work(job: tuple[int, Batch], stop: threading.Event) -> None:
+        answers = ask(job[1])
+        # Kept here until it was taken: a Ctrl-C in between must not lose what was paid.
+        done[job[0]] = job[1], answers if isinstance(answers, Failure) else [encoded(answer) for answer in answers]
 
-    todo, under_way, orderly = iter(batches), 0, False
+    def keep(number: int) -> None:
+        if number in done:
+            take(*done[number])
+            del done[number]
+
+    workers: Workers[tuple[int, Batch], None] = Workers(work, count)
+    todo, under_way, orderly = iter(enumerate(batches)), 0, False
     try:
         while True:
             # Never more than there are threads, so that a stop finds nothing that waits.
-            for batch in islice(todo, 0 if trouble else count - under_way):
-                workers.give(batch)
+            for job in islice(todo, 0 if trouble else count - under_way):
+                workers.give(job)
                 under_way += 1
             if not under_way:
                 break
-            done = workers.take()
+            (number, _), outcome = workers.take()
             under_way -= 1
-            keep(*done)
+            keep(number)
+            if isinstance(outcome, BaseException):
+                trouble.append(outcome)
         orderly = True
     finally:
         try:
@@ -54,7 +56,7 @@ def draw(ask: Ask, batches: Iterable[Batch], take: Take, *, count: int, halt: Ca
                 halt()
             workers.stop()
         finally:
-            for batch, outcome in workers.rest():
-                keep(batch, outcome)
+            for number in sorted(done):
+                keep(number)
     if trouble:
         raise trouble[0]
