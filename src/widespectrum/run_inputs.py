@@ -58,8 +58,8 @@ def _label(run: Path, rows: list[dict[str, Any]], generator: str) -> str:
         raise InputError(f"[prompts] generator = {generator!r}: {run} holds no images by it; it has: {known}")
     if not generator and len(labels) > 1:
         raise InputError(
-            f"{run} holds images by several generators: say whose to start from with generator = NAME in [prompts]; "
-            f"it has: {known}"
+            f"{run} holds images by several generators: say whose to start from, by generator = NAME in [prompts] or "
+            f"--input NAME; it has: {known}"
         )
     return generator or labels[0]
 

@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -55,7 +56,7 @@ def _checked(name: str, numbers: Mapping[str, object], timeout: object, price: o
             raise InputError(f"{name}: {option} is {number!r}, expected a number {least}")
 
 
-class ApiGenerator:
+class ApiGenerator(ABC):
     """A generator behind an API; `generate` may be called from many threads at once.
 
     408, 409, 429, 5xx, lost connections, timeouts and bodies that hold no image are tried again, `attempts` times in
@@ -167,21 +168,21 @@ class ApiGenerator:
                     raise each
         return made
 
+    @abstractmethod
     def _list_price(self) -> float | None:
         """The published price, if known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _variable(self) -> str:
         """The environment variable of the key."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _connect(self, key: str | None) -> tuple[Any, Callable[[], None]]:
         """The vendor's client, and what closes it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _exchange(self, prompt: Prompt, seed: int) -> Reply:
         """Send one request and read what comes; CallError where it brings no answer. Runs in several threads."""
-        raise NotImplementedError
 
     def _raise_if_stopped(self) -> None:
         if self._stopped is not None:
