@@ -27,7 +27,7 @@ class StableDiffusion1(ClipPromptGenerator):
     def _embed(self, text: str, count: int) -> Any:
         """The last layer of the encoder, (1, 77 * count, channels)."""
         pipeline = self.pipeline
-        pieces = read(pipeline.tokenizer, pipeline.text_encoder, text, count, pipeline._execution_device)
+        pieces = read(pipeline.tokenizer, pipeline.text_encoder, text, count, self.device)
         return join([piece.last_hidden_state for piece in pieces])
 
     def _arguments(self, prompts: list[Prompt]) -> dict[str, Any]:

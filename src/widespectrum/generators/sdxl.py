@@ -32,7 +32,7 @@ class StableDiffusionXL(ClipPromptGenerator):
 
         pipeline = self.pipeline
         parts = ((pipeline.tokenizer, pipeline.text_encoder), (pipeline.tokenizer_2, pipeline.text_encoder_2))
-        first, second = (read(*part, text, count, pipeline._execution_device) for part in parts)
+        first, second = (read(*part, text, count, self.device) for part in parts)
         layers = [join([piece.hidden_states[-2] for piece in pieces]) for pieces in (first, second)]
         return torch.cat(layers, dim=-1), second[0].text_embeds
 
