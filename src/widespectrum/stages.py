@@ -207,15 +207,12 @@ def check_named(run: Path, config: RunConfig, kind: str) -> None:
 def start(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet, kinds: Sequence[str] = KINDS) -> None:
     """Open or reopen the run folder and write down its models of `kinds`."""
     runs.open_run(run, config, datasets={prompt_set.name: prompt_set.revision}, prompts=prompt_set.prompts)
-    for label, text in runs.read_manifest(run).specs["generators"].items():
-        if label in models.generators:
-            _keep(models.generators[label], text)
     register(run, models, kinds)
 
 
-def _keep(generator: Generator, spec: str) -> None:
-    """Let a generator stay at the commits with which its images were begun, whatever the Hub has by now."""
-    keep_to = getattr(generator, "keep_to", None)
+def _keep(model: Any, spec: str) -> None:
+    """Let a model stay at the commits with which its results were begun, whatever the Hub has by now."""
+    keep_to = getattr(model, "keep_to", None)
     if keep_to is not None:
         keep_to(ModelSpec.parse(spec))
 
@@ -231,7 +228,10 @@ def register(run: Path, models: Models, kinds: Sequence[str] = KINDS) -> None:
     """Write the specs of `models` into the manifest; InputError where two of a kind are the same model."""
     for kind in kinds:
         labels: dict[str, str] = {}
+        begun = runs.read_manifest(run).specs.get(kind, {})
         for label, model in getattr(models, kind).items():
+            if label in begun:
+                _keep(model, begun[label])
             twin = labels.setdefault(model.spec.key, label)
             if twin != label:
                 raise InputError(f"{label} is the same as {twin}: delete one")

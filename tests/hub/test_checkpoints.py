@@ -28,6 +28,17 @@ def test_without_a_path_it_is_downloaded_at_the_commit_that_pins_it(here, hub, t
     assert pinned.path == checkpoint.path
 
 
+def test_it_can_stay_at_a_commit(here):
+    here.create_repo(REPO, exist_ok=True)
+    first = here.upload_file(repo_id=REPO, path_or_fileobj=b"one", path_in_repo=FILE).oid
+    here.upload_file(repo_id=REPO, path_or_fileobj=b"two", path_in_repo=FILE)
+    kept, own = (Checkpoint("hpsv2", None, hub=HubFiles(REPO, (FILE,), revision=given)) for given in (None, "main"))
+    for checkpoint in (kept, own):
+        checkpoint.keep_to(first)
+    assert kept.pin == {"revision": first} != own.pin
+    assert (kept.path / FILE).read_bytes() == b"one"
+
+
 def test_what_is_not_on_the_hub_says_what_can_be_given_instead(here):
     absent = Checkpoint("hpsv2", None, hub=HubFiles("acme/absent", (FILE,)), weights=(FILE,))
     expected = r"^the checkpoint of hpsv2 could not be had from the Hub; .*\(offline, give a local file or folder"

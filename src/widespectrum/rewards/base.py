@@ -129,6 +129,10 @@ class NeuralReward(ABC):
         params = {"dtype": self.dtype, **self.params, **pin}
         return ModelSpec(adapter=self.family, name=self.name, revision=revision, params=params)
 
+    def keep_to(self, spec: ModelSpec) -> None:
+        """Stay at the commit of a run that was begun before, where no revision is given; call it first."""
+        self.checkpoint.keep_to(spec.revision or "")
+
     @property
     def text_tokenizer(self) -> TextTokenizer | None:
         """What reads the prompts; None where they are not read, or in a way that belongs to the checkpoint."""

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -80,6 +80,11 @@ class Checkpoint:
         revision = self._revision
         with self._from_hub() as hub:
             return download_snapshot(hub.repo, "model", revision, patterns=hub.patterns)
+
+    def keep_to(self, commit: str) -> None:
+        """Stay at a commit of the Hub where no revision is given; call it before the files are asked for."""
+        if self._given is None and self.hub is not None and self.hub.revision is None:
+            self.hub = replace(self.hub, revision=commit or None)
 
     @cached_property
     def pin(self) -> dict[str, str]:

@@ -83,6 +83,13 @@ class LaionAestheticReward(OpenAIClip):
         made = super().spec
         return replace(made, params={**made.params, "clip": pin})
 
+    def keep_to(self, spec: ModelSpec) -> None:
+        """Stay at the commit of a run that was begun before; only the CLIP comes from the Hub."""
+        clip = str(spec.params.get("clip", ""))
+        # A local one is pinned by a sha256, which is longer.
+        if len(clip) == 40:
+            self._clip.keep_to(clip)
+
     @cached_property
     def head(self) -> tuple[list[Layer], bool]:
         """The linear layers in order, (out, in) and (out,), and whether there is a ReLU between them."""
