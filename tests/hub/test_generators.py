@@ -313,5 +313,16 @@ def test_a_run_stays_at_the_commits_with_which_it_was_begun(pushed, here, made, 
     assert (spec.revision, spec.params["lora"]) == (pushed, f"acme/lora@{lora}")
 
 
+def test_another_repository_does_not_stay_at_the_commit_of_the_first(here, pushed, made):
+    other = push(here, made, "acme/other")
+    for repo, commit in ((REPO, pushed), ("acme/other", other)):
+        source = Source("flux-dev", None, repo=repo)
+        source.keep_to(f"{REPO}@{pushed}")
+        assert source.pin == {"revision": commit}
+    lora = Source("flux-dev", "acme/other/part", what="lora")
+    lora.keep_to(f"acme/other@{pushed}")
+    assert lora.pinned == f"acme/other/part@{other}"
+
+
 def record(row):
     return {name: value for name, value in row.items() if name != "image"}

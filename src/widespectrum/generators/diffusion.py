@@ -141,10 +141,10 @@ class DiffusionGenerator:
 
     def keep_to(self, spec: ModelSpec) -> None:
         """Stay at the commits of a run that was begun before, where no revision is given; call it first."""
-        self.source.keep_to(spec.revision or "")
+        self.source.keep_to(f"{spec.params.get('repo', '')}@{spec.revision or ''}")
         for part, source in (("lora", self.lora), ("transformer", self.transformer)):
             if source is not None:
-                source.keep_to(str(spec.params.get(part, "")).partition("@")[2])
+                source.keep_to(str(spec.params.get(part, "")))
 
     @cached_property
     def device(self) -> str:

@@ -232,7 +232,7 @@ class ImageEdit:
 
     def keep_to(self, spec: ModelSpec) -> None:
         """Stay at the commits of a run that was begun before, where no revision is given; call it first."""
-        self._source.keep_to(spec.revision or "")
+        self._source.keep_to(f"{spec.params.get('repo', '')}@{spec.revision or ''}")
         self.editor.keep_to(spec)
 
     def open(self) -> None:

@@ -131,14 +131,22 @@ class Source:
         """The pin as one text: `org/repo[/folder or file]@commit`, or `sha256:digest`."""
         return f"sha256:{self.pin['sha256']}" if "sha256" in self.pin else self._origin
 
-    def keep_to(self, commit: str) -> None:
-        """Stay at a commit where no revision was given; call it before the files are asked for."""
-        if self._given is None and not self._wanted:
+    def keep_to(self, pinned: str) -> None:
+        """Stay at the commit of `pinned` (see there) where it is of the same place and no revision was given.
+
+        Call it before the files are asked for.
+        """
+        place, _, commit = pinned.partition("@")
+        if self._given is None and not self._wanted and place == self._place:
             self._wanted = commit or None
 
     @property
     def _origin(self) -> str:
-        return f"{self.repo}{f'/{self.inside}' if self.inside else ''}@{self._revision}"
+        return f"{self._place}@{self._revision}"
+
+    @property
+    def _place(self) -> str:
+        return f"{self.repo}/{self.inside}".rstrip("/")
 
     @cached_property
     def _revision(self) -> str:
