@@ -86,7 +86,7 @@ def test_a_run_that_spent_its_budget_is_not_scored(workplace):
 
 def test_limits_that_cannot_be(workplace):
     paid = ("generate", "--generator", "paid", "--prompts", "prompts.csv", "--out", "out")
-    assert "the price of an image is not known" in refused(workplace, *paid, "--max-cost", 1)
+    assert "the price of a call is not known" in refused(workplace, *paid, "--max-cost", 1)
     assert "expected US dollars above 0" in refused(workplace, *paid, "--max-cost", 0)
     assert invoke(*paid, "--max-calls", 0).exit_code == 2
 

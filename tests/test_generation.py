@@ -14,10 +14,10 @@ import pytest
 
 from tests.engine.made import ENTRIES, Neural, Paid, color
 from widespectrum import expense, generation, runs, stages, store
+from widespectrum.budget import Budget
 from widespectrum.config import parse_run_file
 from widespectrum.errors import InputError
 from widespectrum.generators import GENERATORS
-from widespectrum.generators.budget import Budget
 from widespectrum.protocols import Failure
 from widespectrum.types import Prompt
 
@@ -348,7 +348,7 @@ def test_a_budget_holds_for_all_generators_together(stage, place, limits, senten
 
 
 def test_a_cost_limit_needs_a_price(stage):
-    with pytest.raises(InputError, match=r"run file, line 6: paid: .* the price of an image is not known"):
+    with pytest.raises(InputError, match=r"run file, line 6: paid: .* the price of a call is not known"):
         stage('name = "paid"', budget=Budget(max_cost=1.0))
 
 

@@ -16,7 +16,7 @@ LAYERS = (
     ("functional",),
     ("errors", "specs", "types"),
     (
-        *("_compat", "attach", "chat", "config", "devices", "embedding_models", "embedding_towers", "hub"),
+        *("_compat", "attach", "budget", "chat", "config", "devices", "embedding_models", "embedding_towers", "hub"),
         *("hub_errors", "hub_plan", "images", "prompt_choice", "prompts", "protocols", "published", "publishing"),
         *("registry", "store", "toml_reader", "vendor"),
     ),

@@ -29,7 +29,7 @@ MaxCostOption = Annotated[float | None, typer.Option(help="Stop before the image
 
 def resources(devices: str | None, max_calls: int | None, max_cost: float | None) -> Resources:
     """What --devices, --max-calls and --max-cost mean; InputError for a device that cannot be used."""
-    from .generators.budget import Budget
+    from .budget import Budget
     from .stages import Resources
 
     limited = max_calls is not None or max_cost is not None

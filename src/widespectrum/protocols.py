@@ -6,9 +6,10 @@ Every answer list has the length and order of its questions. `spec` says what th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from .types import Call, ModelSpec, Order, Prompt
 __all__ = [
     "Abstention",
     "Answer",
+    "EndpointJudge",
     "Failure",
     "Features",
     "Generator",
@@ -29,10 +31,13 @@ __all__ = [
     "Question",
     "Refusal",
     "RewardModel",
+    "Spent",
+    "Tokens",
     "TwoTowerRewardModel",
 ]
 
 Features = NDArray[np.float64]
+Asked = TypeVar("Asked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +61,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Abstention:
-    """A judge's answer when it cannot tell; stored, never asked again, and shown as missing coverage."""
+    """A judge's answer when it cannot tell; stored, never asked again, and shown as missing coverage.
+
+    `raw` is what the model replied, as it came.
+    """
 
     reason: str
+    raw: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +75,9 @@ class Question:
     """One question to a judge about `image`, which a generator made.
 
     With a `rival`: which of the two fits `prompt` better? `order` says whether `image` is shown first or second.
-    Without one: how does `image` rate on `dimension`? `rewards` holds, per reward model, its scores of (image, rival)
-    under `prompt`.
+    Without one: how does `image` rate on `dimension`? `original` is the plain caption of the pair, where it is known.
+    `rewards` holds, per reward model, its scores of (image, rival) under `prompt`; `verdicts` what other judges
+    answered to the same question in the same `order`, None where they abstained.
     """
 
     prompt: Prompt
@@ -75,15 +85,37 @@ class Question:
     rival: Image | None = None
     dimension: str = "overall"
     order: Order = "both"
+    original: Prompt | None = None
     rewards: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    verdicts: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`outcome` in [0, 1]: see `widespectrum.types.Verdict`."""
+    """`outcome` in [0, 1] and the other fields: see `widespectrum.types.Verdict`. `details` is a JSON object."""
 
     outcome: float
     rationale: str = ""
+    raw: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What one request to a model takes, estimated beforehand or counted by the server."""
+
+    input: int
+    output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Requests that were sent, what servers counted, and US dollars (None: not known of all of them)."""
+
+    calls: int
+    tokens: Tokens
+    cost: float | None
 
 
 @runtime_checkable
@@ -154,7 +186,7 @@ class PaidGenerator(Generator, Protocol):
         ...
 
     def limit(self, budget: Any) -> None:
-        """Ask `budget` (`widespectrum.generators.budget.Budget`) before every call; several generators may share it."""
+        """Ask `budget` (`widespectrum.budget.Budget`) before every call; several generators may share it."""
         ...
 
     def halt(self) -> None:
@@ -238,8 +270,52 @@ class Judge(Protocol):
 
     spec: ModelSpec
     dimensions: tuple[str, ...]
-    """What it can be asked: `overall` and the dimensions it rates."""
+    """What it can be asked: `overall` and the dimensions it rates. An attribute of the class."""
 
-    def judge(self, questions: Sequence[Question]) -> list[Answer | Abstention]:
-        """One answer or abstention per question."""
+    def judge(self, questions: Sequence[Question]) -> list[Answer | Abstention | Failure]:
+        """One answer, abstention or failure per question. ModelError where nothing can be answered at all."""
+        ...
+
+
+@runtime_checkable
+class EndpointJudge(Judge, Protocol):
+    """A judge behind an endpoint: it is asked many questions at a time, and every request may cost something."""
+
+    def open(self) -> None:
+        """InputError where nothing can be asked, such as for want of a key; sends nothing."""
+        ...
+
+    def keep(self, journal: Path) -> None:
+        """Write requests and replies to this file, where the user named none. Call it before anything is asked."""
+        ...
+
+    def limit(self, budget: Any) -> None:
+        """Ask `budget` (`widespectrum.budget.Budget`) before every request; several models may share it."""
+        ...
+
+    def estimate(self, prompt: Prompt, dimension: str, sizes: Sequence[tuple[int, int]]) -> Tokens | None:
+        """What a question about images of these (width, height) takes; None where another question's request
+        answers it too.
+        """
+        ...
+
+    def price(self, tokens: Tokens) -> float | None:
+        """US dollars; None where the price is not known."""
+        ...
+
+    def spent(self) -> Spent:
+        """What was sent since the judge was made."""
+        ...
+
+    def ask(self, questions: Iterable[tuple[Asked, Question]]) -> Iterator[tuple[Asked, Answer | Abstention | Failure]]:
+        """Ask several questions at a time; each comes back with its mark (anything) and its answer, as they come.
+
+        Questions are taken as they are needed; those about one image stand side by side. Raises BudgetSpentError once
+        what is on its way has come, InputError, and ModelError where the server answers nobody. When the caller stops,
+        what is on its way is waited for.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connections and the journal."""
         ...

@@ -20,7 +20,7 @@ __all__ = ["PLACES", "Entry", "label", "load", "lookup", "missing_packages", "op
 
 PLACES = (
     *("checkpoint", "tokenizer", "base", "clip", "instruction_file", "questions", "weights", "journal"),
-    *("lora", "transformer", "folder"),
+    *("lora", "transformer", "folder", "adapter", "input_price", "output_price"),
     *("device", "offload", "batch_size", "endpoint", "base_url", "concurrency", "attempts", "timeout", "price"),
 )
 """Options that say where something lies or is computed, and not what: they are no part of a model's label. What of them

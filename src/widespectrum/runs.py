@@ -22,7 +22,7 @@ from .vendor import functional_digest
 
 __all__ = ["check_run", "finish", "locked", "open_run", "read_manifest", "register", "save_run_file", "write_manifest"]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _PACKAGES = (
     "accelerate",
     "datasets",

@@ -30,7 +30,7 @@ from .scoring import opened, scoring, unscored
 from .types import ModelSpec
 
 if TYPE_CHECKING:
-    from .generators.budget import Budget
+    from .budget import Budget
 
 __all__ = [
     "Models",

@@ -103,6 +103,9 @@ SCHEMAS = {
         ("outcome", pa.float64()),
         ("order", _STRING),
         ("rationale", _STRING),
+        ("raw", _STRING),
+        ("details", _STRING),
+        ("confidence", pa.float64()),
     ),
     "abstentions": _schema(
         ("prompt_id", _STRING),
@@ -111,6 +114,7 @@ SCHEMAS = {
         ("dimension", _STRING),
         ("judge", _STRING),
         ("reason", _STRING),
+        ("raw", _STRING),
     ),
     "results": _schema(
         ("metric", _STRING),

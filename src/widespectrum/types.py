@@ -232,10 +232,15 @@ class Score:
 class Verdict:
     """A judge's answer about one image, alone or beside a rival.
 
-    `dimension` says what was asked: `overall` (which image fits the prompt better), `effects`, `main concept`, or one
-    of the dimensions. `outcome` is in [0, 1]: 1 = `image_id` wins against `rival_id`, 0.5 = tie, 0 = the rival wins;
-    for an image alone it is the rating as a share of its scale (J / 2, effects / 100). With a rival there are three
-    rows: `order` first and second (which image was shown first) and their aggregate `both`.
+    `dimension` says what was asked: `overall` (which image fits the prompt better), `effects`, `main concept`,
+    `content` (how well image and prompt match), `expressed emotion`, or one of the dimensions. `outcome` is in [0, 1]:
+    1 = `image_id` wins against `rival_id`, 0.5 = tie, 0 = the rival wins; for an image alone it is the rating as a
+    share of its scale (J / 2, effects / 100). With a rival there are three rows: `order` first and second (which image
+    was shown first) and their aggregate `both`; a person sees one order, so that there are two.
+
+    `rationale` is the reason, `raw` what a model replied, as it came, `details` what else was recorded, a JSON object
+    (`effects` and how far each shows, `face` that was found), `confidence` the probability that the judge gives its
+    own answer; empty or None where there is none.
     """
 
     prompt_id: str
@@ -246,6 +251,9 @@ class Verdict:
     outcome: float
     order: Order
     rationale: str
+    raw: str = ""
+    details: str = ""
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         _require_choice("order", self.order, Order)
@@ -259,6 +267,11 @@ class Verdict:
             f"got {self.outcome}",
         )
         _require(
+            self.confidence is None or 0.0 <= self.confidence <= 1.0,
+            f"verdict of {self.judge!r} on prompt {self.prompt_id!r}: confidence must be in [0, 1]; "
+            f"got {self.confidence}",
+        )
+        _require(
             bool(self.rival_id) or self.order == "both",
             f"verdict of {self.judge!r}: an image without a rival has order 'both'; got {self.order!r}",
         )
@@ -266,7 +279,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbstentionRecord:
-    """A question that a judge could not answer, with its reason: no verdict, and not asked again."""
+    """A question that a judge could not answer, with its reason: no verdict, and not asked again.
+
+    `raw` is what a model replied instead, as it came.
+    """
 
     prompt_id: str
     image_id: str
@@ -274,6 +290,7 @@ class AbstentionRecord:
     dimension: str
     judge: str
     reason: str
+    raw: str = ""
 
     def __post_init__(self) -> None:
         _require(bool(self.reason), f"{self.judge!r} abstained on prompt {self.prompt_id!r} without a reason")

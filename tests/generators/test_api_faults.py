@@ -20,8 +20,8 @@ from tests.image_api_server import (
     serving,
     too_many,
 )
+from widespectrum.budget import Budget
 from widespectrum.errors import InputError, ModelError
-from widespectrum.generators.budget import Budget
 from widespectrum.protocols import Failure, PaidGenerator, Refusal
 
 VENDORS = list(MAKERS)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from PIL.Image import Image
 
+from widespectrum.budget import Budget
 from widespectrum.chat.replies import writable
 from widespectrum.chat.workers import StoppedError, Workers
 from widespectrum.errors import BudgetSpentError, GeneratorStoppedError, InputError, MissingExtraError, ModelError
@@ -26,7 +27,6 @@ from widespectrum.types import Call, CallStatus, ModelSpec, Parameter, Prompt
 from .api_gate import Gate
 from .api_places import checked_url, hidden, host_of, read_key
 from .api_replies import CallError, Reply
-from .budget import Budget
 
 __all__ = ["ApiGenerator", "backoff"]
 

@@ -13,8 +13,8 @@ from .api import ApiGenerator
 from .api_openai import Body, ask, connect, read_inner_error
 from .api_pictures import from_url
 from .api_places import host_of, is_local
+from .api_prices import list_price
 from .api_replies import CallError, Reply, refusal
-from .budget import list_price
 
 __all__ = ["ChatImages"]
 

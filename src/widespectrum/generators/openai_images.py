@@ -12,8 +12,8 @@ from widespectrum.types import Prompt
 from .api import ApiGenerator
 from .api_openai import Body, ask, connect
 from .api_pictures import from_base64
+from .api_prices import list_price, list_prices
 from .api_replies import CallError, Reply
-from .budget import list_price, list_prices
 
 __all__ = ["OpenAIImages"]
 

@@ -17,8 +17,8 @@ from widespectrum.types import Parameter, Prompt
 from .api import ApiGenerator, backoff
 from .api_deadline import ends_within
 from .api_pictures import from_url
+from .api_prices import list_price
 from .api_replies import CallError, Reply, looks_refused, one_line, read_error, refusal
-from .budget import list_price
 from .noise import noise_seed
 
 __all__ = ["ReplicateImages"]

@@ -1,47 +1,20 @@
-"""What calls to paid APIs may cost: list prices, and a budget that several generators share."""
+"""What calls to paid APIs may cost: a budget that several models share."""
 
 from __future__ import annotations
 
-import functools
-import json
 import math
 import threading
-from importlib import resources
 
-from widespectrum.errors import BudgetSpentError, InputError
+from .errors import BudgetSpentError, InputError
 
-__all__ = ["Budget", "list_price", "list_prices"]
+__all__ = ["Budget"]
 
 # So that three images at $0.1 fit into $0.3.
 _ROUNDING = 1e-9
 
 
-@functools.cache
-def _prices() -> dict[str, dict[str, dict[str, float]]]:
-    text = resources.files("widespectrum.generators").joinpath("api_prices.json").read_text(encoding="utf-8")
-    models: dict[str, dict[str, dict[str, float]]] = json.loads(text)["models"]
-    return models
-
-
-def list_prices(model: str) -> dict[str, dict[str, float]]:
-    """US dollars for an image of `model`, by size and quality ("" where there is no choice); empty if unknown.
-
-    From published price lists, which may be out of date: `api_prices.json` says when they were read.
-    """
-    return _prices().get(model, {})
-
-
-def list_price(model: str, size: str = "", quality: str = "") -> float | None:
-    """US dollars for one image, as `list_prices` has them; None where the price is unknown.
-
-    >>> list_price("gpt-image-1.5", "1024x1024", "high")
-    0.133
-    """
-    return list_prices(model).get(size, {}).get(quality)
-
-
 class Budget:
-    """At most `max_calls` requests and `max_cost` US dollars, counted over every generator that asks; thread-safe.
+    """At most `max_calls` requests and `max_cost` US dollars, counted over every model that asks; thread-safe.
 
     What is reserved counts as spent until it is settled, so that requests on their way cannot exceed the limit
     together; a vendor who then charges more than the price is found out one answer late. A request counts as a call
@@ -68,12 +41,12 @@ class Budget:
         """US dollars: what was paid as far as it is known, list prices for the rest, and what is still reserved."""
         return self._cost
 
-    def check(self, price: float | None, name: str) -> None:
-        """InputError where a cost is limited and nobody knows what an image of `name` costs."""
+    def check(self, price: float | None, name: str, options: str = "price= in US dollars") -> None:
+        """InputError where a cost is limited and nobody knows what a call to `name` costs; `options` tell it."""
         if self.max_cost is not None and price is None:
             raise InputError(
-                f"{name}: the cost of a call is limited to ${self.max_cost:,.2f} in all, but the price of an image "
-                "is not known: give price= in US dollars, or limit the calls instead"
+                f"{name}: the cost is limited to ${self.max_cost:,.2f} in all, but the price of a call is not known: "
+                f"give {options}, or limit the calls instead"
             )
 
     def reserve(self, price: float | None) -> float:
@@ -81,7 +54,7 @@ class Budget:
 
         Raises BudgetSpentError where it does not fit any more, InputError as `check` does.
         """
-        self.check(price, "this generator")
+        self.check(price, "this model")
         amount = price or 0.0
         with self._lock:
             if self.max_calls is not None and self._calls >= self.max_calls:
@@ -91,7 +64,7 @@ class Budget:
                 )
             if self.max_cost is not None and self._cost + amount > self.max_cost + _ROUNDING:
                 raise BudgetSpentError(
-                    f"the budget of ${self.max_cost:,.2f} is spent (${self._cost:,.2f} of it, and another image costs "
+                    f"the budget of ${self.max_cost:,.2f} is spent (${self._cost:,.2f} of it, and another call costs "
                     f"${amount:,.3f}): run again with a new one to make the rest"
                 )
             self._calls += 1

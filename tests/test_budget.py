@@ -6,8 +6,9 @@ import pytest
 
 from tests.generators.apis import GOOD, MAKERS, ask, error, quick
 from tests.image_api_server import chat, chat_image, openai_image, serving
+from widespectrum.budget import Budget
 from widespectrum.errors import BudgetSpentError, InputError
-from widespectrum.generators.budget import Budget, list_price, list_prices
+from widespectrum.generators.api_prices import list_price, list_prices
 from widespectrum.protocols import Failure
 
 
@@ -89,7 +90,7 @@ def test_a_limit_of_cost_needs_a_price(vendor):
         assert generator.price == {"openai": 0.133, "chat": 0.039, "replicate": 0.025}[vendor]
         assert MAKERS[vendor](server, price=0.5).price == 0.5
         generator.model = "unheard-of"
-        with pytest.raises(InputError, match=r"the price of an image is not known: give price= in US dollars"):
+        with pytest.raises(InputError, match=r"the price of a call is not known: give price= in US dollars"):
             generator.limit(Budget(max_cost=1))
         generator.limit(Budget(max_calls=1))
 
