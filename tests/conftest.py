@@ -64,13 +64,13 @@ def run_text(photos):
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory, run_text):
     """A run folder with images, scores and verdicts, not yet evaluated. Not to be changed: see `run_copy`."""
-    from widespectrum import stages
+    from widespectrum import run_models, stages
     from widespectrum.config import parse_run_file
     from widespectrum.runs import locked
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     config = parse_run_file(run_text)
-    models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
+    models, prompt_set = run_models.load_models(config), stages.prompt_set_of(config)
     with locked(folder):
         stages.start(folder, config, models, prompt_set)
         failures = stages.generate(folder, config, models, prompt_set, print)

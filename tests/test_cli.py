@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.commands import invoke, refused
-from widespectrum import __version__, cli, runs, stages, store
+from widespectrum import __version__, cli, run_models, runs, store
 from widespectrum.cli import app
 from widespectrum.config import parse_run_file
 from widespectrum.errors import BudgetSpentError, HubError, ModelError, WideSpectrumError
@@ -386,4 +386,4 @@ def test_a_label_names_one_model(run_text):
         'name = "pixel"', 'name = "rule"\nreward_model = "2"\n[[judges]]\nname = "rule"\nreward_model = 2'
     )
     with pytest.raises(WideSpectrumError, match=r"judge rule\[reward_model=2\] is named twice: delete one"):
-        stages.load_models(parse_run_file(text))
+        run_models.load_models(parse_run_file(text))

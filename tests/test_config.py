@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from widespectrum import stages
+from widespectrum import run_models
 from widespectrum.config import (
     INTERVALS,
     EvaluateConfig,
@@ -362,7 +362,7 @@ def test_the_example_of_the_docs_runs():
     config = parse_run_file(example)
     assert len(config.seeds) > 1
     assert (config.evaluate.interval, bool(config.evaluate.bases)) == ("bca", True)
-    models = stages.load_models(config)
+    models = run_models.load_models(config)
     assert models.generators
     assert config.evaluate.verdict_judge in models.judges
 

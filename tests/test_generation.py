@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from tests.engine.made import ENTRIES, Neural, Paid, color
-from widespectrum import expense, generation, runs, stages, store
+from widespectrum import expense, generation, run_models, runs, stages, store
 from widespectrum.budget import Budget
 from widespectrum.config import parse_run_file
 from widespectrum.errors import InputError
@@ -252,11 +252,11 @@ def stage(place, monkeypatch):
     def work(*tables, **resources):
         head = '[run]\nseeds = [0, 1]\n[prompts]\nfile = "prompts.csv"\n'
         config = parse_run_file(head + "".join(f"[[generators]]\n{table}\n" for table in tables))
-        models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
+        models, prompt_set = run_models.load_models(config), stages.prompt_set_of(config)
         said = []
-        given = stages.Resources(**resources)
-        models = stages.equip(config, models, given)
-        stages.check_prompts(config, models, prompt_set)
+        given = run_models.Resources(**resources)
+        models = run_models.equip(config, models, given)
+        run_models.check_prompts(config, models, prompt_set)
         with runs.locked(place / "run"):
             stages.start(place / "run", config, models, prompt_set)
             failures = stages.generate(place / "run", config, models, prompt_set, said.append, given)

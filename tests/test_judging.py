@@ -6,8 +6,7 @@ from collections import Counter
 import pyarrow.compute as pc
 import pytest
 
-from widespectrum import pipeline, store
-from widespectrum.engine import local
+from widespectrum import judging, pipeline, store
 from widespectrum.images import ImageReader, encode
 from widespectrum.protocols import Abstention, Answer
 from widespectrum.types import ModelSpec
@@ -31,9 +30,9 @@ class FakeJudge:
 
 def judge(run, model, *, batch_size=8):
     """What failed, and the abstentions."""
-    work = pipeline.judging(run, "j", model)
-    failures = local.run(work.make, work.items, batch_size=batch_size, description="judge")
-    return [failure.reason for failure in failures], work.abstained
+    judged = judging.judge_all(judging.planned(run, "j", model), batch_size=batch_size, description="judge")
+    assert judged.trouble is None
+    return [failure.reason for failure in judged.failures], judged.abstained
 
 
 def verdicts(run):
@@ -139,13 +138,15 @@ def test_an_abstention_in_either_order_is_no_verdict_and_is_not_asked_again(run_
     abstentions = [row for row in store.read(run_copy, "abstentions").to_pylist() if row["judge"] == "j"]
     assert len(abstentions) == 4
     assert {row["reason"] for row in abstentions} == {"too sharp a question"}
-    assert len(pipeline.judging(run_copy, "j", FakeJudge(answer)).items) == 0
+    assert not judging.planned(run_copy, "j", FakeJudge(answer)).asks
 
 
 @pytest.mark.parametrize("outcome", [-0.1, 0.25, 1.5, math.nan])
 def test_an_outcome_beyond_its_range_stores_nothing(run_copy, outcome):
     failures, _ = judge(run_copy, FakeJudge(lambda question: Answer(outcome)), batch_size=34)
-    assert failures == [f"34 of 34 not made: j gave the outcome {outcome}; expected 0, 0.5 or 1"]
+    (failure,) = failures
+    assert failure.startswith("34 of 34 not answered, the first pair ")
+    assert failure.endswith(f": j gave the outcome {outcome}; expected 0, 0.5 or 1")
     assert verdicts(run_copy) == {}
 
 
@@ -157,5 +158,7 @@ def test_a_wrong_number_of_answers_stores_nothing(run_copy, change):
             return answers[1:] if change < 0 else [*answers, answers[0]]
 
     failures, _ = judge(run_copy, Careless(lambda question: Answer(1.0)), batch_size=34)
-    assert failures == [f"34 of 34 not made: j gave {68 + change} answers to 68 questions"]
+    (failure,) = failures
+    assert failure.startswith("34 of 34 not answered, the first pair ")
+    assert failure.endswith(f": j gave {68 + change} answers to 68 questions")
     assert verdicts(run_copy) == {}

@@ -5,7 +5,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from widespectrum import generation, pipeline, store
+from widespectrum import generation, judging, pipeline, store
 from widespectrum.engine import local
 from widespectrum.errors import ModelError
 from widespectrum.generators import load_generator
@@ -115,8 +115,8 @@ def score(run, model, *, label="m", batch_size=3):
 
 
 def judge(run, model, *, label, batch_size=3):
-    work = pipeline.judging(run, label, model)
-    return reasons(local.run(work.make, work.items, batch_size=batch_size, description="judge"))
+    judged = judging.judge_all(judging.planned(run, label, model), batch_size=batch_size, description="judge")
+    return reasons(judged.failures)
 
 
 def rows(run, table):

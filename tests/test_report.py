@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from tests.report_page import Page
-from widespectrum import report, results, runs, stages
+from widespectrum import report, results, run_models, runs, stages
 from widespectrum.config import parse_run_file
 from widespectrum.errors import MissingExtraError, RunFolderError
 from widespectrum.report import curves, gallery, sentences
@@ -40,7 +40,7 @@ def make_run(folder, photos):
     quoted = HOSTILE.replace('"', '""')
     captions.write_text(f'file,caption\ngarden.png,"{quoted}"\nstreet.png,a street in the sun\n', encoding="utf-8")
     config = parse_run_file(RUN_FILE.format(photos=photos, captions=captions))
-    run, models, prompt_set = folder / "run", stages.load_models(config), stages.prompt_set_of(config)
+    run, models, prompt_set = folder / "run", run_models.load_models(config), stages.prompt_set_of(config)
     stages.start(run, config, models, prompt_set)
     failures = stages.generate(run, config, models, prompt_set, print)
     failures += stages.score(run, config, models, print) + stages.judge(run, config, models, print)

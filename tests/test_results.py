@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from widespectrum import columns, results, stages, store, tables
+from widespectrum import columns, results, run_models, stages, store, tables
 from widespectrum.config import parse_run_file, read_run_file
 from widespectrum.errors import InputError, RunFolderError
 from widespectrum.functional import anti_aesthetic_adherence, prior_and_match
@@ -177,12 +177,12 @@ def test_results_older_than_the_tables_are_refused(run_copy):
     evaluated(run_copy)
     config = read_run_file(run_copy)
     added = parse_run_file(config.text.replace('name = "random"', 'name = "sharpness"', 1))
-    models = stages.load_models(added)
+    models = run_models.load_models(added)
     stages.score(run_copy, added, models, print)
     for read in (read_results, read_evaluation, tables.headline):
         with pytest.raises(RunFolderError, match=r"older than its tables .* run `widespectrum evaluate .*` again"):
             read(run_copy)
-    stages.register(run_copy, models)
+    run_models.register(run_copy, models)
     assert "sharpness" in evaluated(run_copy, "").index.get_level_values("model")
 
 
@@ -289,7 +289,7 @@ def test_one_strength_has_no_slope_and_says_why(run_copy):
 def test_slopes_over_the_strengths_of_a_run(tmp_path, run_text):
     weaker = '[[generators]]\nname = "photo-effects"\nstrength = 2\nsize = 48\n\n[[reward_models]]'
     config = parse_run_file(run_text.replace("[[reward_models]]", weaker, 1) + FAST)
-    run, models, prompt_set = tmp_path / "run", stages.load_models(config), stages.prompt_set_of(config)
+    run, models, prompt_set = tmp_path / "run", run_models.load_models(config), stages.prompt_set_of(config)
     stages.start(run, config, models, prompt_set)
     assert stages.generate(run, config, models, prompt_set, print) == []
     assert stages.score(run, config, models, print) == []

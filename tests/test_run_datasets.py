@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from widespectrum import runs, stages, store
+from widespectrum import run_models, runs, stages, store
 from widespectrum.config import parse_run_file
 from widespectrum.errors import InputError, RunFolderError
 from widespectrum.published import load_module
@@ -52,7 +52,7 @@ def shipped(tmp_path_factory):
     pytest.importorskip("skimage")
     folder = tmp_path_factory.mktemp("shipped") / "run"
     config = parse_run_file(PHOTOGRAPHS)
-    models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
+    models, prompt_set = run_models.load_models(config), stages.prompt_set_of(config)
     with runs.locked(folder):
         stages.start(folder, config, models, prompt_set)
         assert not stages.generate(folder, config, models, prompt_set, print)
@@ -159,7 +159,7 @@ def test_images_from_elsewhere_are_not_declared_as_made_here(run, photos, tmp_pa
     prompt_set = stages.prompt_set_of(config)
     for prompt in prompt_set.prompts:
         shutil.copyfile(photos / "garden.png", tmp_path / "given" / f"{prompt.prompt_id}.png")
-    models = stages.load_models(config)
+    models = run_models.load_models(config)
     made = tmp_path / "made"
     with runs.locked(made):
         stages.start(made, config, models, prompt_set)

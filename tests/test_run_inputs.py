@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from widespectrum import runs, stages, store
+from widespectrum import run_models, runs, stages, store
 from widespectrum.config import PromptChoice, RunConfig, parse_run_file
 from widespectrum.errors import InputError, RunFolderError
 from widespectrum.images import ImageReader
@@ -122,7 +122,7 @@ def test_a_run_on_the_images_of_another_one(tiny_run: Path, tmp_path: Path) -> N
     text = f'[prompts]\nrun = "{tiny_run}"\ngenerator = "{EFFECTS}"\n[[generators]]\nname = "identity"\nsize = 48\n'
     config = parse_run_file(text)
     assert config.prompts == PromptChoice(run=tiny_run, generator=EFFECTS)
-    models, inputs = stages.load_models(config), stages.prompt_set_of(config)
+    models, inputs = run_models.load_models(config), stages.prompt_set_of(config)
     run, said = tmp_path / "run", list[str]()
     with runs.locked(run):
         stages.start(run, config, models, inputs)

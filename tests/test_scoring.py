@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 
 from tests.rewards import made_clip, made_laion, made_pickscore
-from widespectrum import results, scoring, stages, store, tables
+from widespectrum import results, run_models, scoring, stages, store, tables
 from widespectrum.config import parse_run_file
 from widespectrum.engine import local
 from widespectrum.errors import InputError
@@ -251,16 +251,16 @@ def test_two_labels_of_one_model_are_refused_and_two_checkpoints_are_not(run, pi
     (tmp_path / "other").mkdir()
     other = made_pickscore.checkpoint(tmp_path / "other", seed=1)
     both = parse_run_file(choice("one", pickscore["checkpoint"]) + choice("two", other["checkpoint"]))
-    models = stages.load_models(both)
+    models = run_models.load_models(both)
     assert list(models.reward_models) == ["one", "two"]
     keys = {model.spec.key for model in models.reward_models.values()}
     assert len(keys) == 2
-    twins = stages.load_models(parse_run_file(choice("one", pickscore["checkpoint"]) * 1))
-    again = stages.load_models(parse_run_file(choice("two", pickscore["checkpoint"])))
+    twins = run_models.load_models(parse_run_file(choice("one", pickscore["checkpoint"]) * 1))
+    again = run_models.load_models(parse_run_file(choice("two", pickscore["checkpoint"])))
     assert twins.reward_models["one"].spec.key == again.reward_models["two"].spec.key
     with pytest.raises(InputError, match="reward model pickscore is named twice: delete one, or give one of them"):
         text = choice("x", pickscore["checkpoint"]).replace('label = "x"\n', "")
-        stages.load_models(parse_run_file(text + text.replace("checkpoint", "batch_size = 2\ncheckpoint")))
+        run_models.load_models(parse_run_file(text + text.replace("checkpoint", "batch_size = 2\ncheckpoint")))
 
 
 def test_the_place_of_a_checkpoint_is_no_part_of_what_a_run_asks_for():
@@ -286,7 +286,7 @@ def test_a_checkpoint_that_cannot_be_loaded_leaves_the_other_models(run, picksco
         "sharpness": load_reward_model("sharpness"),
     }
     said = []
-    chosen = stages.Models(generators={}, reward_models=models, judges={})
+    chosen = run_models.Models(generators={}, reward_models=models, judges={})
     (failure,) = stages.score(run, parse_run_file(""), chosen, said.append)
     assert failure.cause == "input"
     assert failure.reason.startswith(f"score broken: {weights} ")

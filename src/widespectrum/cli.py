@@ -9,15 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import __version__, cli_build, cli_generate, cli_import, cli_models, cli_publish, cli_score
+from . import (
+    __version__,
+    cli_build,
+    cli_generate,
+    cli_import,
+    cli_judge,
+    cli_models,
+    cli_publish,
+    cli_score,
+)
 from .cli_generate import DevicesOption, MaxCallsOption, MaxCostOption
 from .cli_power import power
-from .cli_shared import OutOption, RunArgument, choices, exit_on, say, settle, target, working_on
-from .errors import BudgetSpentError, HubError, InputError, ModelError, RunFolderError, WideSpectrumError
+from .cli_shared import OutOption, RunArgument, chosen_models, exit_on, say, settle, target, working_on
+from .errors import BudgetSpentError, HubError, InputError, ModelError, WideSpectrumError
 
 if TYPE_CHECKING:
     from .config import RunConfig
-    from .stages import Resources
+    from .run_models import Resources
 
 __all__ = ["app", "main"]
 
@@ -83,12 +92,6 @@ def _root(
     pass
 
 
-ModelOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME", help="Use this one instead of the run file's; may be repeated."),
-]
-
-
 app.command()(cli_generate.generate)
 
 
@@ -116,37 +119,22 @@ def score(
         _, failures = cli_score.score_table(run, out, names, say)
         exit_on(failures)
         return
-    _score_or_judge("score", run, out, reward_models=names)
+    _score_run(run, out, names)
 
 
-@app.command()
-def judge(run: RunArgument, out: OutOption = None, judge: ModelOption = None) -> None:
-    """Ask for verdicts and dimension scores of every image pair.
-
-    Example: widespectrum judge runs/demo --judge pixel
-    """
-    _score_or_judge("judge", run, out, judges=judge)
-
-
-def _score_or_judge(stage: str, run: Path, out: Path | None, **named: list[str] | None) -> None:
-    import dataclasses
-
-    from . import runs, stages, store
+def _score_run(run: Path, out: Path | None, names: list[str]) -> None:
+    from . import run_models, stages
 
     folder, config = target(run, out)
-    manifest = runs.check_run(folder, config)
-    if not store.parts(folder, "images"):
-        raise RunFolderError(f"{folder} holds no images to {stage}: run the generate stage first")
-    chosen: dict[str, Any] = {kind: choices(texts) for kind, texts in named.items() if texts}
-    config = dataclasses.replace(config, **chosen)
-    for kind in named:
-        stages.check_named(run, config, kind)
-    models = stages.load_models(config, manifest.specs.get("reward_models", {}))
+    config, models = chosen_models(run, folder, config, "reward_models", names)
     with working_on(folder):
-        stages.register(folder, models, list(named))
-        failures = getattr(stages, stage)(folder, config, models, say)
+        run_models.register(folder, models, ["reward_models"])
+        failures = stages.score(folder, config, models, say)
         settle(folder, config, models, failures)
     exit_on(failures)
+
+
+app.command()(cli_judge.judge)
 
 
 @app.command()
@@ -210,12 +198,12 @@ def _rank(runs: list[Path], out: Path) -> Path:
 def _run(folder: Path, config: RunConfig, resources: Resources | None = None) -> None:
     """Every stage of a run, from where it stands; then its tables on the terminal."""
     from . import report as report_module
-    from . import results, stages, store, tables
+    from . import results, run_models, stages, store, tables
 
-    resources = resources or stages.Resources()
-    models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
-    models = stages.equip(config, models, resources)
-    stages.check_prompts(config, models, prompt_set)
+    resources = resources or run_models.Resources()
+    models, prompt_set = run_models.load_models(config), stages.prompt_set_of(config)
+    models = run_models.equip(config, models, resources)
+    run_models.check_prompts(config, models, prompt_set)
     with working_on(folder):
         stages.start(folder, config, models, prompt_set)
         failures = stages.generate(folder, config, models, prompt_set, say, resources)
@@ -223,6 +211,8 @@ def _run(folder: Path, config: RunConfig, resources: Resources | None = None) ->
             exit_on(failures)
         failures += stages.score(folder, config, models, say)
         failures += stages.judge(folder, config, models, say)
+        if stages.is_stopped(failures):
+            exit_on(failures)
         has_scores = bool(store.parts(folder, "scores"))
         if has_scores:
             results.evaluate(folder, config)

@@ -13,7 +13,7 @@ from .errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from .config import RunConfig
-    from .stages import Resources
+    from .run_models import Resources
 
 __all__ = ["DevicesOption", "MaxCallsOption", "MaxCostOption", "generate", "resources"]
 
@@ -23,14 +23,14 @@ DevicesOption = Annotated[
         metavar="DEVICE,...", help="Where generators with weights compute, as cuda:0,cuda:1: spread over all."
     ),
 ]
-MaxCallsOption = Annotated[int | None, typer.Option(min=1, help="Stop before the images take more API calls.")]
-MaxCostOption = Annotated[float | None, typer.Option(help="Stop before the images cost more, in US dollars.")]
+MaxCallsOption = Annotated[int | None, typer.Option(min=1, help="Stop before more API calls are made.")]
+MaxCostOption = Annotated[float | None, typer.Option(help="Stop before it costs more, in US dollars.")]
 
 
 def resources(devices: str | None, max_calls: int | None, max_cost: float | None) -> Resources:
     """What --devices, --max-calls and --max-cost mean; InputError for a device that cannot be used."""
     from .budget import Budget
-    from .stages import Resources
+    from .run_models import Resources
 
     limited = max_calls is not None or max_cost is not None
     budget = Budget(max_calls=max_calls, max_cost=max_cost) if limited else None
@@ -105,11 +105,11 @@ def generate(
 
 
 def _generate(folder: Path, config: RunConfig, resources: Resources) -> None:
-    from . import stages
+    from . import run_models, stages
 
-    models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
-    models = stages.equip(config, models, resources)
-    stages.check_prompts(config, models, prompt_set)
+    models, prompt_set = run_models.load_models(config), stages.prompt_set_of(config)
+    models = run_models.equip(config, models, resources)
+    run_models.check_prompts(config, models, prompt_set)
     with working_on(folder):
         stages.start(folder, config, models, prompt_set, ("generators",))
         failures = stages.generate(folder, config, models, prompt_set, say, resources)

@@ -46,7 +46,7 @@ def score_table(
     table: Path, out: Path | None, names: Sequence[str], say: Callable[[str], None]
 ) -> tuple[Path, list[Failure]]:
     """Score a table with the named reward models; the file that holds the scores, and what failed."""
-    from . import score_files, stages
+    from . import run_models, score_files
 
     if not names:
         raise InputError(f"{table} is a table of images: give --reward-model NAME (`widespectrum models` lists them)")
@@ -56,7 +56,7 @@ def score_table(
         raise InputError(f"expected a file ending in .csv or .jsonl as --out, got {out}")
     if out.exists() and out.resolve() == table.resolve():
         raise InputError(f"--out {out} is the table itself: choose another file")
-    models = stages.load_reward_models(tuple(parse_model(name) for name in names))
+    models = run_models.load_reward_models(tuple(parse_model(name) for name in names))
     added, failures = score_files.score_file(table, out, models)
     failures = [
         replace(each, reason=f"score {each.model}{': ' if each.model else ''}{each.reason}") for each in failures

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .errors import InputError
+from .errors import InputError, RunFolderError
 
 if TYPE_CHECKING:
     from .config import ModelChoice, RunConfig
     from .engine import Failure
-    from .stages import Models
+    from .run_models import Models
 
-__all__ = ["OutOption", "RunArgument", "choices", "exit_on", "say", "settle", "target", "working_on"]
+__all__ = ["OutOption", "RunArgument", "choices", "chosen_models", "exit_on", "say", "settle", "target", "working_on"]
 
 FAILURES_SHOWN = 50
 
@@ -61,9 +61,9 @@ def working_on(folder: Path) -> Iterator[None]:
 
 def settle(folder: Path, config: RunConfig, models: Models, failures: list[Failure]) -> None:
     """Record the run as complete where nothing is left to do."""
-    from . import runs, stages
+    from . import run_models, runs
 
-    if not failures and stages.finished(folder, config, models):
+    if not failures and run_models.finished(folder, config, models):
         runs.finish(folder)
 
 
@@ -85,6 +85,27 @@ def exit_on(failures: list[Failure]) -> None:
         again = "Correct what is said above; then" if is_input else "To try these again"
         typer.echo(f"Nothing else was lost. {again}: {_same_command()}", err=True)
     raise typer.Exit(2 if is_input else 1)
+
+
+def chosen_models(
+    run: Path, folder: Path, config: RunConfig, kind: str, names: list[str] | None
+) -> tuple[RunConfig, Models]:
+    """The configuration of a stage by itself, with the models of `kind` that `names` mean instead of its own."""
+    import dataclasses
+    from typing import Any
+
+    from . import run_models, runs, store
+
+    manifest = runs.check_run(folder, config)
+    if not store.parts(folder, "images"):
+        raise RunFolderError(
+            f"{folder} holds no images to {'score' if kind == 'reward_models' else 'judge'}: run the generate stage "
+            "first"
+        )
+    chosen: dict[str, Any] = {kind: choices(names)} if names else {}
+    config = dataclasses.replace(config, **chosen)
+    run_models.check_named(run, config, kind)
+    return config, run_models.load_models(config, manifest.specs.get("reward_models", {}))
 
 
 def choices(texts: list[str] | None) -> tuple[ModelChoice, ...]:

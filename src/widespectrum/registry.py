@@ -16,7 +16,7 @@ from typing import Any
 from .errors import InputError, MissingExtraError, UnknownNameError
 from .types import Parameter
 
-__all__ = ["PLACES", "Entry", "label", "load", "lookup", "missing_packages", "options_of", "unknown_name"]
+__all__ = ["PLACES", "Entry", "imported", "label", "load", "lookup", "missing_packages", "options_of", "unknown_name"]
 
 PLACES = (
     *("checkpoint", "tokenizer", "base", "clip", "instruction_file", "questions", "weights", "journal"),
@@ -75,10 +75,11 @@ def _constructor(kind: str, table: Mapping[str, Entry], name: str) -> Any:
             f"{kind} {name!r} needs {', '.join(missing)}, which is not installed: "
             f'pip install "widespectrum[{entry.extra}]"'
         )
-    return _imported(entry)
+    return imported(entry)
 
 
-def _imported(entry: Entry) -> Any:
+def imported(entry: Entry) -> Any:
+    """The class (or function) of an entry; imports its module, whose packages need not be installed for it."""
     module, _, attribute = entry.target.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -88,7 +89,7 @@ def options_of(entry: Entry) -> dict[str, Any]:
 
     Imports the module of the model, whose packages need not be installed for it.
     """
-    return _declared(_imported(entry), entry)
+    return _declared(imported(entry), entry)
 
 
 def _declared(constructor: Any, entry: Entry) -> dict[str, Any]:

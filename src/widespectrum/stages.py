@@ -2,78 +2,33 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from PIL.Image import Image
 
-from . import expense, generation, pipeline, runs
-from .config import ModelChoice, RunConfig, parse_model
+from . import expense, generation, judging, runs, store
+from .config import RunConfig
 from .engine import Failure, local
 from .engine.processes import Spread
 from .errors import BudgetSpentError, InputError
 from .generation import Generation, Made
-from .generators import load_generator
-from .judges import load_judge
+from .judging import Judging
 from .pipeline import Pair, Work
 from .prompts import PromptSet, load_prompt_set, open_photograph, read_prompts
-from .protocols import Generator, Judge, RewardModel
+from .protocols import RewardModel
 from .repeats import repeated_images
-from .rewards import load_reward_model
 from .run_inputs import prompts_of_run
+from .run_models import KINDS, Models, Resources, counts_votes, load_kept, register
 from .scoring import opened, scoring, unscored
-from .types import ModelSpec
 
-if TYPE_CHECKING:
-    from .budget import Budget
-
-__all__ = [
-    "Models",
-    "Resources",
-    "Stopped",
-    "check_named",
-    "check_prompts",
-    "equip",
-    "finished",
-    "generate",
-    "is_stopped",
-    "judge",
-    "load_models",
-    "load_reward_models",
-    "prompt_set_of",
-    "register",
-    "score",
-    "start",
-]
+__all__ = ["Stopped", "generate", "is_stopped", "judge", "prompt_set_of", "score", "start"]
 
 Say = Callable[[str], None]
 Cause: TypeAlias = Literal["input", "model"]
-
-KINDS = ("generators", "reward_models", "judges")
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """The models of a run by label."""
-
-    generators: Mapping[str, Generator]
-    reward_models: Mapping[str, RewardModel]
-    judges: Mapping[str, Judge]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """What generating may take: `devices` over which generators with weights are spread (none: the device of each),
-    and the `budget` of all that are behind an API.
-    """
-
-    devices: tuple[str, ...] = ()
-    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,81 +39,6 @@ class Stopped(Failure):
 def is_stopped(failures: Sequence[Failure]) -> bool:
     """Whether the last of them says that the budget is spent."""
     return bool(failures) and isinstance(failures[-1], Stopped)
-
-
-_LOADERS: Mapping[str, Callable[..., Any]] = {
-    "generator": load_generator,
-    "reward model": load_reward_model,
-    "judge": load_judge,
-}
-
-
-@contextmanager
-def _blaming(choice: ModelChoice) -> Iterator[None]:
-    """Begin an InputError with the place in the run file that it is about."""
-    try:
-        yield
-    except InputError as error:
-        raise type(error)(f"{choice.where(str(error))}{error}") from error
-
-
-def _load_one(kind: str, choice: ModelChoice, **more: Any) -> Any:
-    with _blaming(choice):
-        return _LOADERS[kind](choice.name, **{**choice.arguments, **more})
-
-
-def _load(kind: str, choices: Sequence[ModelChoice]) -> dict[str, Any]:
-    models: dict[str, Any] = {}
-    for choice in choices:
-        model = _load_one(kind, choice)
-        if choice.label in models:
-            raise InputError(
-                f"{choice.where('')}{kind} {choice.label} is named twice: delete one, or give one of them another "
-                "label=NAME"
-            )
-        models[choice.label] = model
-    return models
-
-
-def equip(config: RunConfig, models: Models, resources: Resources) -> Models:
-    """`models` with generators that have weights on the first device, and those behind an API under the budget."""
-    generators = dict(models.generators)
-    for choice in config.generators:
-        generator = generators[choice.label]
-        if resources.devices and generation.is_neural(generator):
-            generators[choice.label] = _load_one("generator", choice, device=resources.devices[0])
-        if resources.budget is not None and generation.is_paid(generator):
-            with _blaming(choice):
-                generator.limit(resources.budget)
-    return replace(models, generators=generators)
-
-
-def load_reward_models(choices: Sequence[ModelChoice]) -> dict[str, RewardModel]:
-    """Reward models by label; InputError for an unknown name, a missing extra, a wrong option, a label named twice."""
-    return _load("reward model", choices)
-
-
-def load_models(config: RunConfig, scored_by: Iterable[str] = ()) -> Models:
-    """Every model of the run file; an unknown name, a missing extra or a wrong option is an InputError.
-
-    `scored_by` names the reward models whose scores the run holds beside those of the run file.
-    """
-    models = Models(
-        generators=_load("generator", config.generators),
-        reward_models=_load("reward model", config.reward_models),
-        judges=_load("judge", config.judges),
-    )
-    known = list(dict.fromkeys([*models.reward_models, *scored_by]))
-    for choice, judge in zip(config.judges, models.judges.values(), strict=True):
-        if judge.spec.adapter == "rule" and judge.spec.params["reward_model"] not in known:
-            wanted = judge.spec.params["reward_model"]
-            near = difflib.get_close_matches(str(wanted), known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise InputError(
-                f"{choice.where('reward_model')}judge 'rule' needs the scores of {wanted!r}, which this run does not "
-                f"ask for; it has: {', '.join(known) or 'no reward model'}{hint}"
-            )
-    return models
 
 
 def prompt_set_of(config: RunConfig) -> PromptSet:
@@ -178,77 +58,10 @@ def prompt_set_of(config: RunConfig) -> PromptSet:
         raise type(error)(f"{choice.where(str(error))}{error}") from error
 
 
-def check_prompts(config: RunConfig, models: Models, prompt_set: PromptSet) -> None:
-    """InputError where a generator starts from images and the prompts have none, or cannot draw them at all."""
-    for choice in config.generators:
-        generator = models.generators[choice.label]
-        if generator.needs_images and not prompt_set.photographs:
-            raise InputError(
-                f"generator {choice.label!r} starts from photographs and the prompts of {prompt_set.name!r} have none: "
-                "use a prompt set with photographs, or a generator that starts from text"
-            )
-        if generation.is_neural(generator):
-            with _blaming(choice):
-                generator.check(prompt_set.prompts)
-
-
-def check_named(run: Path, config: RunConfig, kind: str) -> None:
-    """InputError where a stage is asked for by itself and no model of its `kind` is named."""
-    if not getattr(config, kind):
-        name = kind.removesuffix("s").replace("_", " ")
-        # A run that has begun takes more models only from the run file in its own folder.
-        table = f", or add a table [[{kind}]] to it" if run.is_dir() else ""
-        raise InputError(
-            f"{config.source} names no {name}: give --{name.replace(' ', '-')} NAME{table} "
-            "(`widespectrum models` lists the names)"
-        )
-
-
 def start(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet, kinds: Sequence[str] = KINDS) -> None:
     """Open or reopen the run folder and write down its models of `kinds`."""
     runs.open_run(run, config, datasets={prompt_set.name: prompt_set.revision}, prompts=prompt_set.prompts)
     register(run, models, kinds)
-
-
-def _keep(model: Any, spec: str) -> None:
-    """Let a model stay at the commits with which its results were begun, whatever the Hub has by now."""
-    keep_to = getattr(model, "keep_to", None)
-    if keep_to is not None:
-        keep_to(ModelSpec.parse(spec))
-
-
-def _load_kept(name: str, arguments: Mapping[str, Any], spec: str, *, device: str) -> Generator:
-    """A generator for a process of its own."""
-    generator = load_generator(name, **arguments, device=device)
-    _keep(generator, spec)
-    return generator
-
-
-def register(run: Path, models: Models, kinds: Sequence[str] = KINDS) -> None:
-    """Write the specs of `models` into the manifest; InputError where two of a kind are the same model."""
-    for kind in kinds:
-        labels: dict[str, str] = {}
-        begun = runs.read_manifest(run).specs.get(kind, {})
-        for label, model in getattr(models, kind).items():
-            if label in begun:
-                _keep(model, begun[label])
-            twin = labels.setdefault(model.spec.key, label)
-            if twin != label:
-                raise InputError(f"{label} is the same as {twin}: delete one")
-            runs.register(run, kind, label, model.spec)
-
-
-def finished(run: Path, config: RunConfig, models: Models) -> bool:
-    """Whether nothing is left to do, neither of the run file nor of what was added to the run later."""
-    specs = runs.read_manifest(run).specs
-    labels = {kind: [*specs.get(kind, {})] for kind in KINDS}
-    if any(generation.unmade(run, label, config.seeds) for label in labels["generators"]):
-        return False
-    if unscored(run, labels["reward_models"]):
-        return False
-    added = tuple(parse_model(label) for label in labels["judges"] if label not in models.judges)
-    judges = {**models.judges, **_load("judge", added)}
-    return not any(pipeline.judging(run, label, judge).items for label, judge in judges.items())
 
 
 def _work_off(stage: str, works: Sequence[Work], batch_size: int, say: Say) -> list[Failure]:
@@ -260,8 +73,6 @@ def _work_off(stage: str, works: Sequence[Work], batch_size: int, say: Say) -> l
         failures += [
             replace(failure, reason=f"{stage} {failure.model or work.label}: {failure.reason}") for failure in found
         ]
-        for reason, count in work.abstained.most_common():
-            say(f"  {work.label} abstained {count} times: {reason}")
     return failures
 
 
@@ -271,9 +82,10 @@ def generate(
     models: Models,
     prompt_set: PromptSet,
     say: Say,
-    resources: Resources = Resources(),
+    resources: Resources | None = None,
 ) -> list[Failure]:
     """Make the missing images of every generator; what failed, and last a `Stopped` where the budget was spent."""
+    resources = resources or Resources()
     works = _lacking(run, config, models, prompt_set)
     for line in (prompt_set.notice, *expense.lines(works)):
         if line:
@@ -326,7 +138,7 @@ def _make(work: Generation, config: RunConfig, devices: Sequence[str]) -> Made:
         choice = next(choice for choice in config.generators if choice.label == work.label)
         arguments = {key: value for key, value in choice.arguments.items() if key != "device"}
         spec = str(work.generator.spec)
-        spread = Spread(partial(_load_kept, choice.name, arguments, spec), devices)
+        spread = Spread(partial(load_kept, choice.name, arguments, spec), devices)
     try:
         return generation.make(work, group=config.batch_size, description=f"generate {work.label}", spread=spread)
     finally:
@@ -354,7 +166,34 @@ def score(run: Path, config: RunConfig, models: Models, say: Say) -> list[Failur
 
 
 def judge(run: Path, config: RunConfig, models: Models, say: Say) -> list[Failure]:
-    """Put the questions to every judge; what failed."""
-    works = [pipeline.judging(run, name, model) for name, model in models.judges.items()]
-    say(f"judge: {sum(work.rows for work in works):,} questions, 0 API calls")
-    return _work_off("judge", works, config.batch_size, say)
+    """Put the questions to every judge; what failed, and last a `Stopped` where the budget was spent."""
+    ordered = sorted(models.judges.items(), key=lambda each: counts_votes(each[1]))
+    works = [judging.planned(run, label, each) for label, each in ordered]
+    for line in expense.judge_lines(run, works):
+        say(line)
+    failures: list[Failure] = []
+    spent, left = "", 0
+    for work in works:
+        if not work.asks or (spent and judging.is_endpoint(work.judge)):
+            left += len(work.asks)
+            continue
+        judged = _judge_one(run, work, config.batch_size)
+        for line in expense.judge_summary(run, work, judged):
+            say(line)
+        failures += [replace(each, reason=f"judge {work.label}: {each.reason}") for each in judged.failures]
+        if isinstance(judged.trouble, BudgetSpentError):
+            spent, left = str(judged.trouble).partition(": ")[0], left + judged.left
+        elif judged.trouble is not None:
+            cause: Cause = "input" if isinstance(judged.trouble, InputError) else "model"
+            failures.append(Failure(f"judge {work.label}: {judged.trouble}", cause))
+    return [*failures, Stopped(f"{spent}; {left:,} answers remain", "model")] if spent else failures
+
+
+def _judge_one(run: Path, work: Judging, batch_size: int) -> judging.Judged:
+    """Have one judge answer what it owes, and let go of its weights, connections and journal."""
+    if judging.is_endpoint(work.judge):
+        work.judge.keep(store.journal(run, work.label))
+    try:
+        return judging.judge_all(work, batch_size=batch_size, description=f"judge {work.label}")
+    finally:
+        getattr(work.judge, "close", lambda: None)()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,20 @@ import pyarrow.parquet as pq
 
 from .errors import InputError, RunFolderError
 
-__all__ = ["KEYS", "SCHEMAS", "append", "clean", "keys", "missing", "parts", "read", "reading", "replace", "write_file"]
+__all__ = [
+    "KEYS",
+    "SCHEMAS",
+    "append",
+    "clean",
+    "journal",
+    "keys",
+    "missing",
+    "parts",
+    "read",
+    "reading",
+    "replace",
+    "write_file",
+]
 
 _STRING = pa.string()
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", _STRING)])
@@ -256,6 +270,12 @@ def missing(run: Path, table: str, wanted: Iterable[tuple[Any, ...]]) -> list[tu
     """The wanted keys that are not there yet, in the given order, each once."""
     done = keys(run, table)
     return [key for key in dict.fromkeys(wanted) if key not in done]
+
+
+def journal(run: Path, label: str) -> Path:
+    """Where the requests and replies of a judge behind an endpoint are written down, beside the tables."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-.")[:80]
+    return run / "journals" / f"{name}-{hashlib.sha256(label.encode()).hexdigest()[:8]}.jsonl"
 
 
 def clean(run: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.generators import made_flux, made_flux2_klein, made_sdxl
-from widespectrum import columns, results, runs, stages, store, tables
+from widespectrum import columns, results, run_models, runs, stages, store, tables
 from widespectrum.config import parse_run_file
 from widespectrum.errors import InputError, MissingExtraError
 from widespectrum.functional import image_to_image
@@ -242,7 +242,7 @@ def test_a_run_of_edits_has_the_figures_of_image_to_image(
         'width = 32\nheight = 32\nsteps = 2\ndevice = "cpu"\n[[reward_models]]\nname = "colorfulness"\n'
         "[evaluate]\nn_resamples = 20\n"
     )
-    models, inputs = stages.load_models(config), stages.prompt_set_of(config)
+    models, inputs = run_models.load_models(config), stages.prompt_set_of(config)
     run = tmp_path / "run"
     with runs.locked(run):
         stages.start(run, config, models, inputs)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from widespectrum import runs, stages, store
+from widespectrum import run_models, runs, stages, store
 from widespectrum.config import parse_run_file
 from widespectrum.results import evaluate, read_evaluation
 
@@ -23,8 +23,8 @@ def finish(folder: Path, text: str) -> Path:
     """Do what is left of a run under another run file, and evaluate it."""
     config = parse_run_file(text)
     (folder / "run.toml").write_text(text, encoding="utf-8")
-    models, prompt_set = stages.load_models(config), stages.prompt_set_of(config)
-    stages.register(folder, models)
+    models, prompt_set = run_models.load_models(config), stages.prompt_set_of(config)
+    run_models.register(folder, models)
     failures = stages.generate(folder, config, models, prompt_set, print)
     failures += stages.score(folder, config, models, print)
     failures += stages.judge(folder, config, models, print)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from base64 import b64encode
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from typing import Any
 
@@ -14,7 +16,7 @@ from PIL import ImageOps
 from widespectrum.errors import InputError
 from widespectrum.prompts.images import to_rgb
 
-__all__ = ["Picture", "prepare", "source"]
+__all__ = ["Picture", "Shown", "prepare", "source"]
 
 # Pillow goes by content, not by name, and some of its other decoders start programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -30,7 +32,7 @@ _UNREADABLE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Picture:
     """An encoded image: its bytes, its media type and its (width, height) in pixels."""
 
@@ -38,11 +40,13 @@ class Picture:
     media_type: str
     size: tuple[int, int]
 
+    @cached_property
     def part(self) -> dict[str, Any]:
         """The part of a message that carries the image."""
         url = f"data:{self.media_type};base64,{b64encode(self.content).decode()}"
         return {"type": "image_url", "image_url": {"url": url}}
 
+    @cached_property
     def record(self) -> dict[str, Any]:
         """What the journal says instead of the bytes."""
         width, height = self.size
@@ -55,6 +59,28 @@ class Picture:
         }
         return {"type": "image_url", "image_url": facts}
 
+
+class Shown:
+    """An image that several questions show: read and encoded once, however many hold it, and never by the caller.
+
+    It is sent as a JPEG of quality 95 without chroma subsampling, with no side longer than `max_side` pixels. The
+    image must stay open and unchanged until the questions are answered.
+    """
+
+    def __init__(self, image: PIL.Image.Image, max_side: int) -> None:
+        self._image = image
+        self.max_side = max_side
+        self._lock = threading.Lock()
+
+    def source(self, where: str) -> str:
+        """As the function `source` has it."""
+        with self._lock:
+            return self._source(where)
+
+    def picture(self, where: str) -> Picture:
+        """As `prepare` has it."""
+        with self._lock:
+            return self._picture(where)
 
 def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
     """An upright RGB copy."""

@@ -18,21 +18,34 @@ if TYPE_CHECKING:
     import jsonschema.protocols
     import openai
 
-__all__ = ["BadReplyError", "Outcome", "failure", "parse", "read_body", "validator", "writable"]
+__all__ = ["BadReplyError", "Outcome", "Reply", "failure", "parse", "read_body", "validator", "writable"]
 
 _FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL | re.IGNORECASE)
 _THOUGHTS = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
-_OF_THE_QUESTION = ("content_filter", "content_policy_violation", "context_length_exceeded", "moderation_blocked")
+_FILTERED = ("content_filter", "content_policy_violation", "moderation_blocked", "invalid_prompt")
+_OF_THE_QUESTION = (*_FILTERED, "context_length_exceeded")
 _LONGEST_RETRY_AFTER = 600.0
 
 
-class BadReplyError(ModelError):
-    """A question got no reply that fits its schema: `key` of the question, `raw` text of the last reply."""
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply that fits the schema of its question, and the text in which it came."""
 
-    def __init__(self, message: str, *, key: str, raw: str) -> None:
+    value: dict[str, Any]
+    raw: str
+
+
+class BadReplyError(ModelError):
+    """A question got no reply that fits its schema: `key` of the question, `raw` text of the last reply.
+
+    `refused` says that the model, or a filter of the server, declined to answer.
+    """
+
+    def __init__(self, message: str, *, key: str, raw: str, refused: bool = False) -> None:
         super().__init__(message)
         self.key = key
         self.raw = raw
+        self.refused = refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +53,8 @@ class Outcome:
     """One request's outcome: `ok` (it has a value), `bad` (the reply does not fit) or `error` (there is no reply).
 
     `raw` is the reply as it came, `code` the HTTP status of an error (None: there was no response), `kind` the
-    server's own word for it, `wait` the seconds that the server asks to wait.
+    server's own word for it, `wait` the seconds that the server asks to wait; `refused`: the model, or a filter of the
+    server, declined.
     """
 
     status: Literal["ok", "bad", "error"]
@@ -50,19 +64,25 @@ class Outcome:
     code: int | None = None
     kind: str | None = None
     wait: float | None = None
+    refused: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def concerns_the_question(self) -> bool:
         """Whether the server will not answer this question, whoever asks and however often."""
-        return self.status == "error" and self.kind in _OF_THE_QUESTION
+        return self.status != "ok" and self.kind in _OF_THE_QUESTION
+
+    @property
+    def came_to_nothing(self) -> bool:
+        """Whether the request got an HTTP error, or no response at all: nobody asks money for that."""
+        return self.status == "error" and self.code != 200
 
     @property
     def is_worth_a_retry(self) -> bool:
         """Whether the same request may get another outcome."""
-        if self.kind == "insufficient_quota" or (self.wait or 0) > _LONGEST_RETRY_AFTER:
+        if self.concerns_the_question or self.kind == "insufficient_quota" or (self.wait or 0) > _LONGEST_RETRY_AFTER:
             return False
-        return self.code is None or self.code in (408, 409, 429) or self.code >= 500
+        return self.code is None or self.code in (200, 408, 409, 429) or self.code >= 500
 
 
 def writable(text: str) -> str:
@@ -115,25 +135,58 @@ def parse(text: str, schema: str) -> tuple[dict[str, Any] | None, str]:
     return (value, "") if problem is None else (None, _one_line(f"{problem.json_path}: {problem.message}"))
 
 
+def _facts(data: Any, choice: Any) -> dict[str, Any]:
+    """What the journal keeps of a body beside the text."""
+    facts = {name: data.get(name) for name in ("id", "model", "usage")} if isinstance(data, dict) else {}
+    return facts | {"finish_reason": choice.get("finish_reason") if isinstance(choice, dict) else None}
+
+
+def _reason(error: Any) -> str | None:
+    """The server's own word for what went wrong, from an error object."""
+    if not isinstance(error, Mapping):
+        return None
+    # OpenRouter's, whose code is that of a missing permission.
+    if isinstance(error.get("metadata"), Mapping) and "flagged_input" in error["metadata"]:
+        return "moderation_blocked"
+    return error["code"] if isinstance(error.get("code"), str) else None
+
+
 def read_body(body: str, schema: str) -> Outcome:
     """The outcome of a response with status 200: its first choice, checked against `schema`."""
+    data: Any = None
+    choice: Any = None
     try:
         data = json.loads(body)
         choice = data["choices"][0]
         text, refusal = (choice["message"].get(name) for name in ("content", "refusal"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return Outcome(status="error", raw=body, error=f"no chat completion came: {_one_line(body)}")
-    facts = {name: data.get(name) for name in ("id", "model", "usage")}
-    facts["finish_reason"] = ended = choice.get("finish_reason")
-    if not isinstance(text, str) or not text:
-        said = refusal if isinstance(refusal, str) else ""
-        reason = f"a refusal: {_one_line(said)}" if said else f"no text (finish reason {ended})"
-        return Outcome(status="bad", raw=said, error=reason, facts=facts)
-    value, reason = parse(text, schema)
+        kind = _reason(data.get("error")) if isinstance(data, dict) else None
+        reason = f"no chat completion came: {_one_line(body)}"
+        facts = _facts(data, choice)
+        refused = kind in _FILTERED
+        return Outcome(status="error", raw=body, error=reason, code=200, kind=kind, refused=refused, facts=facts)
+    facts = _facts(data, choice)
+    said = isinstance(text, str) and bool(text)
+    value, reason = parse(text, schema) if said else (None, f"no text (finish reason {facts['finish_reason']})")
     if value is not None:
         return Outcome(status="ok", value=value, raw=text, facts=facts)
-    reason = f"{reason} (cut off at the token limit)" if ended == "length" else reason
-    return Outcome(status="bad", raw=text, error=reason, facts=facts)
+    refused = isinstance(refusal, str) and bool(refusal)
+    # Gemini writes the reason behind it.
+    filtered = str(facts["finish_reason"]).startswith("content_filter")
+    if refused:
+        text, reason = text if said else refusal, f"a refusal: {_one_line(refusal)}"
+    elif said and facts["finish_reason"] == "length":
+        reason = f"{reason} (cut off at the token limit)"
+    elif said and filtered:
+        reason = f"{reason} (cut off by a content filter)"
+    return Outcome(
+        status="bad",
+        raw=text if isinstance(text, str) else "",
+        error=reason,
+        kind="content_filter" if filtered else None,
+        refused=refused or filtered,
+        facts=facts,
+    )
 
 
 def _retry_after(value: str | None) -> float | None:
@@ -157,11 +210,13 @@ def failure(error: openai.APIError, hide: Callable[[str], str]) -> Outcome:
         cause = error.__cause__ or error
         return Outcome(status="error", error=_one_line(hide(f"no connection: {cause or type(cause).__name__}")))
     said = error.body.get("message") if isinstance(error.body, Mapping) else error.body
+    kind = _reason(error.body) or error.code
     return Outcome(
         status="error",
         raw=hide(error.response.text),
         error=_one_line(hide(f"{error.status_code}: {said or 'no reason given'}")),
         code=error.status_code,
-        kind=error.code,
+        kind=kind,
+        refused=kind in _FILTERED,
         wait=_retry_after(error.response.headers.get("retry-after")),
     )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL.Image import Resampling
 
 from widespectrum import store
 from widespectrum.columns import CELLS, KEY
 from widespectrum.functional import prior_and_match
-from widespectrum.images import ImageReader
+from widespectrum.thumbnails import Thumbnails
 
 from .material import Material
 
@@ -22,7 +19,6 @@ __all__ = ["Gallery", "Refused", "read_gallery", "read_refused"]
 
 LIMIT = 120
 SEED = 0
-LONG_SIDE = 192
 
 
 class ScoreRow(NamedTuple):
@@ -100,23 +96,6 @@ def _choose(pairs: pd.DataFrame) -> pd.DataFrame:
     return pairs.loc[order[:LIMIT]].sort_values(KEY)
 
 
-class _Thumbnails:
-    """Small WebP copies of the images of a run as data URIs, each made once."""
-
-    def __init__(self, run: Path) -> None:
-        self._reader = ImageReader(run)
-        self._made: dict[str, str] = {}
-
-    def uri(self, image_id: str) -> str:
-        if image_id not in self._made:
-            image = self._reader.read([image_id])[image_id].convert("RGB")
-            image.thumbnail((LONG_SIDE, LONG_SIDE), Resampling.LANCZOS)
-            buffer = io.BytesIO()
-            image.save(buffer, "WEBP", quality=80, method=4)
-            self._made[image_id] = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-        return self._made[image_id]
-
-
 def read_gallery(material: Material) -> Gallery | None:
     """The pairs to show; None where the run holds no images."""
     if not store.parts(material.run, "images"):
@@ -124,7 +103,7 @@ def read_gallery(material: Material) -> Gallery | None:
     every = material.image_pairs
     chosen = _choose(every)
     rows = material.pairs.merge(chosen[KEY], on=KEY)
-    scores, thumbnails = _score_rows(rows), _Thumbnails(material.run)
+    scores, thumbnails = _score_rows(rows), Thumbnails(material.run)
     texts = dict(store.read(material.run, "prompts").to_pandas().set_index("prompt_id")["text"])
     cards = [
         Pair(
