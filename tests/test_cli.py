@@ -112,7 +112,10 @@ def test_wrong_names_on_the_command_line(workplace, tiny_run):
     assert "has no option 'x'; its options: none" in refused(
         workplace, "score", tiny_run, "--reward-model", "random[x=1]"
     )
-    assert "unknown judge 'vlm'" in refused(workplace, "judge", tiny_run, "--judge", "vlm")
+    assert "unknown judge 'pixl'" in refused(workplace, "judge", tiny_run, "--judge", "pixl")
+    assert "judge 'vlm' needs the option 'model': write vlm[model=...]" in refused(
+        workplace, "judge", tiny_run, "--judge", "vlm"
+    )
     assert "expected a model as name or" in refused(workplace, "judge", tiny_run, "--judge", "vlm[")
 
 

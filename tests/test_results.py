@@ -17,6 +17,8 @@ from widespectrum.functional import anti_aesthetic_adherence, prior_and_match
 from widespectrum.results import evaluate, read_evaluation, read_results
 from widespectrum.runs import save_run_file
 
+PIXEL = columns.Judges(*["pixel"] * 4)
+
 EFFECTS, IDENTITY = "photo-effects[size=48,strength=3]", "identity[size=48]"
 FAST = "\n[evaluate]\nn_resamples = 50\n"
 
@@ -76,7 +78,7 @@ def test_a_missing_score_is_never_charged_to_the_generator(run_copy):
 
 def wins(run):
     """The wide-spectrum prompts whose image wins for photo-effects."""
-    pairs = columns.pair_table(run, "pixel").drop_duplicates(columns.KEY)
+    pairs = columns.pair_table(run, PIXEL).drop_duplicates(columns.KEY)
     found = set(pairs.loc[(pairs["generator"] == EFFECTS) & (pairs["verdict"] == 1), "prompt_pa"])
     assert len(found) > 6
     return found
@@ -142,7 +144,7 @@ def test_notes_say_why_figures_are_absent(run_copy):
 
 def add_ratings(run, dimension, outcome):
     prompts = {row["prompt_id"] for row in store.read(run, "prompts").to_pylist() if row["role"] == "wide_spectrum"}
-    pairs = columns.pair_table(run, "pixel").drop_duplicates(columns.KEY)
+    pairs = columns.pair_table(run, PIXEL).drop_duplicates(columns.KEY)
     ids = {(row.prompt_pa, image) for row in pairs.itertuples() for image in (row.image_io, row.image_ia)}
     changed = {(row.prompt_pa, row.image_ia) for row in pairs.itertuples() if row.generator == EFFECTS}
     rows = [
@@ -241,7 +243,7 @@ def test_without_a_base_there_is_nothing_to_correct(run_copy):
 def test_every_two_reward_models_are_compared_on_each_subset(run_copy):
     values = evaluated(run_copy, FAST)
     pair = "colorfulness", "oracle"
-    rows = columns.pair_table(run_copy, "pixel")
+    rows = columns.pair_table(run_copy, PIXEL)
     by_model = {name: part.set_index(columns.KEY, drop=False) for name, part in rows.groupby("reward_model")}
     for subset in columns.SUBSETS:
         chosen = columns.subset_flags(by_model[pair[0]])[subset]
@@ -302,7 +304,7 @@ def test_slopes_over_the_strengths_of_a_run(tmp_path, run_text):
     assert table.loc[("oracle", *place), "value"] == pytest.approx(5 / 7)
     assert table.loc[("oracle", *place), "n"] == 12
     assert table.loc[("colorfulness", *place), "value"] == 0
-    pairs = columns.pair_table(run, "")
+    pairs = columns.pair_table(run, columns.Judges())
     rows = pairs[pairs["controlled"] & (pairs["reward_model"] == "random")]
     both = rows.groupby("pair_id").filter(lambda part: len(part) == 2)
     slopes = [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from . import store
+from .config import EvaluateConfig
 from .errors import InputError, RunFolderError
 from .runs import read_manifest
 from .types import DIMENSIONS, ModelSpec
@@ -17,10 +18,12 @@ __all__ = [
     "CELLS",
     "KEY",
     "SUBSETS",
+    "Judges",
+    "able_judges",
     "effect_strength",
     "optional_values",
     "pair_table",
-    "pick_judge",
+    "pick_judges",
     "request_table",
     "row_keys",
     "subset_flags",
@@ -94,20 +97,61 @@ def _by_pair(run: Path, role: str, column: str) -> dict[str, Any]:
     return dict(prompts[prompts["role"] == role].set_index("pair_id")[column])
 
 
-def _answers(run: Path, judge: str) -> pd.DataFrame:
-    """The answers of one judge, one per question."""
-    verdicts = store.read(run, "verdicts").to_pandas()
-    return verdicts[(verdicts["order"] == "both") & (verdicts["judge"] == judge)]
+def _answers(run: Path) -> pd.DataFrame:
+    """The answers of every judge, one per question."""
+    names = ("prompt_id", "image_id", "rival_id", "dimension", "judge", "order", "outcome")
+    verdicts = store.read(run, "verdicts", names).to_pandas()
+    return verdicts[verdicts["order"] == "both"]
 
 
-def pick_judge(run: Path, wanted: str) -> str:
-    """The judge whose verdicts count: the wanted one, else the first; empty where nothing was judged."""
+class Judges(NamedTuple):
+    """Whose answers count: labels of judges of a run, empty where there is none.
+
+    `verdict` says which image fits p_a better, `effect` how far the listed effects show, `content` how far the main
+    concept does or how well image and prompt match, `dimension` is J.
+    """
+
+    verdict: str = ""
+    effect: str = ""
+    content: str = ""
+    dimension: str = ""
+
+
+ASKED: Mapping[str, tuple[str, ...]] = {
+    "verdict": ("overall",),
+    "effect": ("effects",),
+    "content": ("content", "main concept"),
+    "dimension": DIMENSIONS,
+}
+"""What the judge of each role was asked; of several the first that it answered counts."""
+
+
+def able_judges(run: Path) -> dict[str, list[str]]:
+    """The judges that answered something in each role, in the order of the manifest."""
+    table = store.read(run, "verdicts", ("judge", "dimension"))
+    found = set(zip(*(column.to_pylist() for column in table.columns), strict=True))
     judges = list(read_manifest(run).specs.get("judges", {}))
-    if not wanted:
-        return judges[0] if judges else ""
-    if wanted not in judges:
-        raise InputError(f"verdict_judge {wanted!r} is no judge of this run; it has: {', '.join(judges) or 'none'}")
-    return wanted
+    return {
+        role: [judge for judge in judges if any((judge, each) in found for each in asked)]
+        for role, asked in ASKED.items()
+    }
+
+
+def pick_judges(run: Path, wanted: EvaluateConfig) -> Judges:
+    """The judges whose answers count: those that `wanted` names; else of each role the first that answered in it, the
+    judge of the verdicts before others.
+
+    InputError where a wanted one is no judge of the run.
+    """
+    judges, able = list(read_manifest(run).specs.get("judges", {})), able_judges(run)
+    chosen: dict[str, str] = {}
+    for role in ASKED:
+        if (name := getattr(wanted, f"{role}_judge")) and name not in judges:
+            raise InputError(f"{role}_judge {name!r} is no judge of this run; it has: {', '.join(judges) or 'none'}")
+        first = chosen.get("verdict", "")
+        rest = able[role] or (judges if role == "verdict" else [])
+        chosen[role] = name or (first if first in able[role] else next(iter(rest), ""))
+    return Judges(**chosen)
 
 
 def _rating_lists(answers: pd.DataFrame) -> dict[tuple[str, str], list[float | None]]:
@@ -121,19 +165,22 @@ def _rating_lists(answers: pd.DataFrame) -> dict[tuple[str, str], list[float | N
     return found
 
 
-def _shares(answers: pd.DataFrame, dimension: str) -> dict[tuple[str, str], float]:
-    """(prompt_id, image_id) → rating from 0 to 100."""
-    rated = answers[(answers["rival_id"] == "") & (answers["dimension"] == dimension)]
-    return {key: 100.0 * outcome for key, outcome in rated.set_index(["prompt_id", "image_id"])["outcome"].items()}
+def _shares(answers: pd.DataFrame, dimensions: Sequence[str]) -> dict[tuple[str, str], float]:
+    """(prompt_id, image_id) → rating from 0 to 100 on the first of `dimensions` that is answered."""
+    rated = answers[answers["rival_id"] == ""]
+    parts = (rated[rated["dimension"] == dimension] for dimension in dimensions)
+    part = next((part for part in parts if len(part)), rated.iloc[:0])
+    return {key: 100.0 * outcome for key, outcome in part.set_index(["prompt_id", "image_id"])["outcome"].items()}
 
 
-def _add_answers(table: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """Add what a judge said about `prompt_pa`, `image_io` and `image_ia`: None where it said nothing."""
-    overall = answers[answers["dimension"] == "overall"].set_index(["prompt_id", "image_id", "rival_id"])["outcome"]
-    sources: dict[str, Mapping[tuple[str, str], Any]] = {"j": _rating_lists(answers)}
-    sources |= {"effect": _shares(answers, "effects"), "content": _shares(answers, "main concept")}
+def _add_answers(table: pd.DataFrame, answers: pd.DataFrame, judges: Judges) -> pd.DataFrame:
+    """Add what the judges said about `prompt_pa`, `image_io` and `image_ia`: None where they said nothing."""
+    of = {role: answers[answers["judge"] == label] for role, label in judges._asdict().items()}
+    overall = of["verdict"][of["verdict"]["dimension"] == "overall"]
+    verdicts = dict(overall.set_index(["prompt_id", "image_id", "rival_id"])["outcome"])
+    sources: dict[str, Mapping[tuple[str, str], Any]] = {"j": _rating_lists(of["dimension"])}
+    sources |= {role: _shares(of[role], ASKED[role]) for role in ("effect", "content")}
     asked = list(zip(table["prompt_pa"], table["image_ia"], table["image_io"], strict=True))
-    verdicts = dict(overall)
     columns = {"verdict": [verdicts.get(question) for question in asked]}
     for name, ratings in sources.items():
         columns[f"{name}_io"] = [ratings.get((prompt, default)) for prompt, _, default in asked]
@@ -155,17 +202,17 @@ def _add_prompts(run: Path, table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(cluster=cluster, dimensions=[tuple(requested.get(pair, ())) for pair in table["pair_id"]])
 
 
-def pair_table(run: Path, judge: str) -> pd.DataFrame:
+def pair_table(run: Path, judges: Judges) -> pd.DataFrame:
     """One row per image pair and reward model.
 
     Columns: `pair_id`, `generator`, `image_seed`, `reward_model`, the four scores, `image_io`, `image_ia`,
     `prompt_pa`, `cut` (the reward model reads only a part of p_o or p_a), `past_window` (the dimensions that p_a asks
-    for beyond it), `special` (it reads a part as a special token), `cluster`, `dimensions`; of the judge `verdict` (of
+    for beyond it), `special` (it reads a part as a special token), `cluster`, `dimensions`; of the judges `verdict` (of
     I_a against I_o under p_a), `j_io`, `j_ia` (lists over the dimensions), `effect_*`, `content_*`, each None where
     there is none; `graded` (the generator by construction does what p_a asks for), `controlled` (it does, and I_a
     differs from I_o).
     """
-    table = _add_answers(_add_prompts(run, _score_columns(run)), _answers(run, judge))
+    table = _add_answers(_add_prompts(run, _score_columns(run)), _answers(run), judges)
     specs = read_manifest(run).specs.get("generators", {})
     graded = [label for label, text in specs.items() if effect_strength(ModelSpec.parse(text))]
     table["graded"] = table["generator"].isin(graded)
@@ -173,7 +220,7 @@ def pair_table(run: Path, judge: str) -> pd.DataFrame:
     return table.sort_values([*KEY, "reward_model"], ignore_index=True)
 
 
-def request_table(run: Path, pairs: pd.DataFrame, seeds: tuple[int, ...], judge: str) -> pd.DataFrame:
+def request_table(run: Path, pairs: pd.DataFrame, seeds: tuple[int, ...], judges: Judges) -> pd.DataFrame:
     """One row per pair that a generator was asked for, whether or not anything scored it.
 
     `status` is ok, refused or failed (not made); the other columns are those of `pair_table` without scores. Of
@@ -194,7 +241,7 @@ def request_table(run: Path, pairs: pd.DataFrame, seeds: tuple[int, ...], judge:
                 ids = ["" if image is None else image.image_id for image in both]
                 rows.append((pair, generator, seed, prompt, *ids, _status(both)))
     table = pd.DataFrame(rows, columns=[*KEY, "prompt_pa", "image_io", "image_ia", "status"])
-    return _add_answers(_add_prompts(run, table), _answers(run, judge))
+    return _add_answers(_add_prompts(run, table), _answers(run), judges)
 
 
 def _status(images: list[Any]) -> str:

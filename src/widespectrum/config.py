@@ -63,6 +63,7 @@ __all__ = [
 
 MODEL_TABLES = ("generators", "reward_models", "judges")
 INTERVALS = ("percentile", "bca")
+JUDGE_ROLES = ("verdict_judge", "effect_judge", "content_judge", "dimension_judge")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -96,9 +97,14 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateConfig:
-    """How results are computed. `bases` maps a generator to the one it was aligned from."""
+    """How results are computed. The judges whose answers count in each role (`columns.Judges`) are those that answered
+    first where none is named; `bases` maps a generator to the one it was aligned from.
+    """
 
     verdict_judge: str = ""
+    effect_judge: str = ""
+    content_judge: str = ""
+    dimension_judge: str = ""
     n_resamples: int = 2000
     confidence_level: float = 0.95
     interval: str = "percentile"
@@ -164,7 +170,7 @@ def _models(reader: Reader, tables: Any, section: str) -> tuple[ModelChoice, ...
 
 
 def _evaluate_section(reader: Reader, table: Mapping[str, Any]) -> EvaluateConfig:
-    reader.known(table, ("verdict_judge", "n_resamples", "confidence_level", "interval", "bases"), "evaluate")
+    reader.known(table, (*JUDGE_ROLES, "n_resamples", "confidence_level", "interval", "bases"), "evaluate")
 
     def is_bases(value: Any) -> bool:
         return isinstance(value, dict) and all(is_text(name) for pair in value.items() for name in pair)
@@ -172,7 +178,8 @@ def _evaluate_section(reader: Reader, table: Mapping[str, Any]) -> EvaluateConfi
     def is_level(value: Any) -> bool:
         return isinstance(value, float) and 0 < value < 1
 
-    reader.take(table, "evaluate", "verdict_judge", is_text, "the name of a judge")
+    for role in JUDGE_ROLES:
+        reader.take(table, "evaluate", role, is_text, "the name of a judge")
     reader.take(
         table, "evaluate", "n_resamples", lambda n: is_int(1)(n) and n <= 10**6, "an integer from 1 to 1,000,000"
     )
@@ -186,14 +193,19 @@ def _evaluate_section(reader: Reader, table: Mapping[str, Any]) -> EvaluateConfi
     return EvaluateConfig(**table)
 
 
-def _check_names(reader: Reader, config: RunConfig) -> None:
-    """What [evaluate] names must be in the run file, if the run file names any: found now, not at the end of a run."""
+def _check_names(reader: Reader, config: RunConfig, *, in_run_file: bool) -> None:
+    """What [evaluate] names must be in the run file, if the run file names any: found now, not at the end of a run.
+
+    A run folder may hold judges that were added to it later, people among them.
+    """
     judges, generators = ([choice.label for choice in choices] for choices in (config.judges, config.generators))
-    judge, bases = config.evaluate.verdict_judge, config.evaluate.bases
-    if (judges or generators) and judge and judge not in judges:
-        known = ", ".join(judges) or "none"
-        message = f"[evaluate] verdict_judge {judge!r} is no judge of this run file; it has: {known}"
-        raise reader.error(message, "evaluate", "verdict_judge")
+    bases = config.evaluate.bases
+    for role in JUDGE_ROLES:
+        judge = getattr(config.evaluate, role)
+        if in_run_file and (judges or generators) and judge and judge not in judges:
+            known = ", ".join(judges) or "none"
+            message = f"[evaluate] {role} {judge!r} is no judge of this run file; it has: {known}"
+            raise reader.error(message, "evaluate", role)
     for aligned, base in bases.items():
         if aligned == base:
             raise reader.error(f"[evaluate] bases names {base!r} as its own base", "evaluate", "bases")
@@ -227,7 +239,7 @@ def parse_run_file(text: str, source: str = "run file", *, check_paths: bool = T
         judges=_models(reader, document.get("judges", []), "judges"),
         evaluate=_evaluate_section(reader, document.get("evaluate", {})),
     )
-    _check_names(reader, config)
+    _check_names(reader, config, in_run_file=check_paths)
     return config
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from .columns import KEY, optional_values, pair_table, pick_judge, request_table, subset_flags
+from .columns import KEY, optional_values, pair_table, pick_judges, request_table, subset_flags
 from .config import RunConfig, read_run_file
 from .functional import prior_and_match
 from .functional._adherence_rows import adherence_rows, dimension_flags
@@ -86,9 +86,9 @@ def metric_rows(run: Path) -> dict[str, RowValues]:
     with a verdict for or against.
     """
     config = read_run_file(run)
-    judge = pick_judge(run, config.evaluate.verdict_judge)
-    pairs = pair_table(run, judge)
-    requests = request_table(run, pairs, config.seeds, judge)
+    judges = pick_judges(run, config.evaluate)
+    pairs = pair_table(run, judges)
+    requests = request_table(run, pairs, config.seeds, judges)
     found = _generator_rows(requests)
     for model, rows in pairs.groupby("reward_model"):
         scored = requests.merge(rows[[*KEY, "r_io_po", "r_ia_po"]], on=KEY, how="left")
@@ -100,9 +100,9 @@ def metric_rows(run: Path) -> dict[str, RowValues]:
 
 def headline_outcomes(run: Path, config: RunConfig) -> pd.DataFrame:
     """`outcomes` of a run folder."""
-    judge = pick_judge(run, config.evaluate.verdict_judge)
-    pairs = pair_table(run, judge)
-    return outcomes(pairs, request_table(run, pairs, config.seeds, judge))
+    judges = pick_judges(run, config.evaluate)
+    pairs = pair_table(run, judges)
+    return outcomes(pairs, request_table(run, pairs, config.seeds, judges))
 
 
 def outcomes(pairs: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:

@@ -107,7 +107,9 @@ def _check_options(kind: str, name: str, declared: Mapping[str, Any], options: M
     missing = [option for option, default in declared.items() if default is inspect.Parameter.empty]
     for option in missing:
         if option not in options:
-            raise InputError(f"{kind} {name!r} needs the option {option!r}")
+            raise InputError(
+                f"{kind} {name!r} needs the option {option!r}: write {name}[{option}=...], or {option} = ... in a run file"
+            )
 
 
 def load(kind: str, table: Mapping[str, Entry], name: str, options: Mapping[str, Any] | None = None) -> Any:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,25 @@ import pandas as pd
 from tqdm import tqdm
 
 from . import __version__, store
-from .columns import CELLS, KEY, SUBSETS, optional_values, pair_table, pick_judge, request_table, row_keys, subset_flags
+from .columns import (
+    CELLS,
+    KEY,
+    SUBSETS,
+    optional_values,
+    pair_table,
+    pick_judges,
+    request_table,
+    row_keys,
+    subset_flags,
+)
 from .comparisons import COMPARED, compare, tie_groups
-from .config import EvaluateConfig, RunConfig, read_run_file
+from .config import RunConfig, read_run_file
 from .doses import SERIES, doses, response_to_doses
 from .errors import InputError, RunFolderError
-from .functional import anti_aesthetic_adherence, holm, reward_bias
+from .estimates import REWARD_METRICS, Collector, Naming, adherence
+from .functional import holm, reward_bias
 from .generators import known_bases
+from .judge_estimates import add_other_judges
 from .outcomes import outcomes
 from .runs import read_manifest
 from .types import MetricResult, ModelSpec, digest
@@ -28,16 +39,8 @@ from .vendor import functional_digest
 
 __all__ = ["Evaluation", "evaluate", "read_evaluation", "read_results"]
 
-REWARD_METRICS = ("delta_reward", "reward_after", "escape_rate", "polish_overlap", "wilcoxon_r", "wilcoxon_p")
-"""Metrics of a generator that belong to one reward model; their name carries it: `delta_reward/hpsv3`."""
-
-VERDICT_METRICS = ("accuracy", "f1", "f1_weighted", "auroc", "balanced_accuracy", "mcc", "always_wide_accuracy")
-"""Metrics of a reward model that rest on the pairs with verdict 1 or 0."""
-
 P_VALUES = ("wilcoxon_p", "wilcoxon_j_p", "mcnemar_p")
 """The p-values that a report prints for a generator with a base."""
-
-Naming = Callable[[str], str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +48,8 @@ class Evaluation:
     """What the results of a run rest on, and what is absent from them.
 
     `inputs` is a digest of the run's tables and of how they were evaluated, `results` the sha256 of the results file;
-    `material` maps a reward model to a digest of the image pairs that it scored; `notes` say why estimates are absent
-    (model, subset, metric, reason).
+    `judges` are those whose answers count in each role (`columns.Judges`), `material` maps a reward model to a digest
+    of the image pairs that it scored; `notes` say why estimates are absent (model, subset, metric, reason).
     """
 
     inputs: str
@@ -54,89 +57,23 @@ class Evaluation:
     functional_digest: str
     benchmark_version: str
     verdict_judge: str
+    judges: dict[str, str]
     seeds: list[int]
     material: dict[str, str]
     notes: list[dict[str, str]]
 
     def __post_init__(self) -> None:
-        kinds = {"seeds": list, "material": dict, "notes": list}
+        kinds = {"seeds": list, "judges": dict, "material": dict, "notes": list}
         for field in dataclasses.fields(self):
             if not isinstance(getattr(self, field.name), kind := kinds.get(field.name, str)):
                 raise InputError(f"{field.name} must be a {kind.__name__}")
-
-
-class _Collector:
-    """Gathers the flat dictionaries that `functional` returns as metric results, and their notes."""
-
-    def __init__(self, config: EvaluateConfig) -> None:
-        self.level = config.confidence_level
-        self.options: dict[str, Any] = {
-            "n_resamples": config.n_resamples,
-            "seed": 0,
-            "confidence_level": config.confidence_level,
-            "interval": config.interval,
-        }
-        self.results: list[MetricResult] = []
-        self.notes: list[dict[str, str]] = []
-
-    def note(self, model: str, subset: str, metric: str, reason: str) -> None:
-        self.notes.append({"model": model, "subset": subset, "metric": metric, "reason": reason})
-
-    def add(self, model: str, subset: str, values: Mapping[str, Any], rows: pd.DataFrame, name: Naming = str) -> None:
-        """Take every estimate of `values`, made from `rows`; `name` gives its name, an empty one leaves it out."""
-        for key, value in values.items():
-            is_estimate = isinstance(value, int | float) and not key.endswith(("_low", "_high"))
-            if not is_estimate or not (metric := name(key)):
-                continue
-            low, high = (float(values.get(f"{key}_ci_{end}", math.nan)) for end in ("low", "high"))
-            result = MetricResult(
-                metric=metric,
-                model=model,
-                value=float(value),
-                ci_low=low,
-                ci_high=high,
-                level=self.level,
-                n=_pairs_behind(key, rows),
-                subset=subset,
-            )
-            self.results.append(result)
-        for key, reason in values.get("notes", {}).items():
-            if metric := name(key):
-                self.note(model, subset, metric, reason)
-        for key, reason in values.get("cautions", {}).items():
-            # that captions are few is said once, of the whole run
-            if key != "n_prompts" and (metric := name(key)):
-                self.note(model, subset, f"{metric}_caution", reason)
-        for key, count in values.get("undefined_resamples", {}).items():
-            if metric := name(key):
-                reason = (
-                    f"{count} of {self.options['n_resamples']} resamples are undefined and left out of the interval"
-                )
-                self.note(model, subset, f"{metric}_ci", reason)
-
-
-def _pairs_behind(metric: str, rows: pd.DataFrame) -> int:
-    """How many prompt pairs of `rows` an estimate rests on."""
-    used = pd.Series(True, index=rows.index)
-    is_ok = rows["status"].isna() | (rows["status"] == "ok") if "status" in rows else used
-    if metric in VERDICT_METRICS:
-        used = rows["verdict"].isin([0.0, 1.0])
-    elif metric in ("success_rate", "mcnemar_p", "mcnemar_p_one_sided"):
-        used = (is_ok & rows["verdict"].notna()) | (rows["status"] == "refused")
-    elif metric in REWARD_METRICS:
-        used = is_ok & rows["r_ia_po"].notna()
-    elif metric in ("effect_gain", "effect_after", "content_preservation", "content_after"):
-        used = is_ok & rows[f"{metric.partition('_')[0]}_ia"].notna()
-    elif metric.startswith(("delta_j", "j_after", "wilcoxon_j")):
-        used = is_ok & rows["j_ia"].notna()
-    return int(rows.loc[used, "pair_id"].nunique())
 
 
 def _asks_for(rows: pd.DataFrame, dimension: str) -> pd.DataFrame:
     return rows[[dimension in names for names in rows["dimensions"]]]
 
 
-def _bias(out: _Collector, rows: pd.DataFrame, **labels: list[str]) -> dict[str, dict[str, Any]]:
+def _bias(out: Collector, rows: pd.DataFrame, **labels: list[str]) -> dict[str, dict[str, Any]]:
     """`reward_bias` on all, on verified and on controlled pairs, as far as there are any."""
     inputs: dict[str, Any] = {name: rows[name].to_numpy() for name in CELLS.values()} | row_keys(rows) | labels
     inputs["controlled"] = rows["controlled"].tolist()
@@ -146,7 +83,7 @@ def _bias(out: _Collector, rows: pd.DataFrame, **labels: list[str]) -> dict[str,
     return blocks | {"all": values | {"coverage/verdict": values["coverage"]["verdict"]}}
 
 
-def _add_reward_model(out: _Collector, model: str, rows: pd.DataFrame) -> None:
+def _add_reward_model(out: Collector, model: str, rows: pd.DataFrame) -> None:
     """One reward model on each subset of the pairs: pooled, per generator, macro, per dimension."""
     flags = subset_flags(rows)
     blocks = _bias(out, rows, group=rows["generator"].tolist())
@@ -164,7 +101,7 @@ def _add_reward_model(out: _Collector, model: str, rows: pd.DataFrame) -> None:
             out.add(model, f"{subset}/dimension={dimension}", values, part[flags[subset][part.index]])
 
 
-def _add_windows(out: _Collector, model: str, rows: pd.DataFrame) -> None:
+def _add_windows(out: Collector, model: str, rows: pd.DataFrame) -> None:
     """What one reward model does not read of the prompts; where it cuts some, the figures of these and the others."""
     prompts = rows[rows["cut"].notna()].drop_duplicates("pair_id")
     if prompts.empty:
@@ -188,7 +125,7 @@ def _against(rival: str) -> Naming:
     return lambda metric: f"{metric}/{rival}" if metric.removesuffix("_ci") in COMPARED else ""
 
 
-def _add_comparisons(out: _Collector, table: pd.DataFrame) -> None:
+def _add_comparisons(out: Collector, table: pd.DataFrame) -> None:
     """Every two reward models on each subset, `<figure>/<rival>`.
 
     One test of all pairs of models is one family for Holm, as it is where they are ranked.
@@ -207,7 +144,7 @@ def _of_doses(metric: str) -> str:
     return "" if metric in ("n_pairs", "n_prompts") else f"dose_{metric}"
 
 
-def _add_doses(out: _Collector, model: str, rows: pd.DataFrame, generators: Mapping[str, ModelSpec]) -> None:
+def _add_doses(out: Collector, model: str, rows: pd.DataFrame, generators: Mapping[str, ModelSpec]) -> None:
     """How one reward model answers to the strength of the effects: over all whole curves, and per dimension."""
     chosen = doses(rows, generators)
     subset = "controlled"
@@ -227,28 +164,9 @@ def _add_doses(out: _Collector, model: str, rows: pd.DataFrame, generators: Mapp
         out.add(model, f"{subset}/dimension={dimension}", block, _asks_for(chosen, dimension), _of_doses)
 
 
-def _generator_inputs(rows: pd.DataFrame, suffix: str = "") -> dict[str, Any]:
-    names = ("verdict", "effect_io", "effect_ia", "content_io", "content_ia", "j_io", "j_ia", "status")
-    columns: dict[str, Any] = {name: optional_values(rows[name]) for name in names}
-    columns |= {name: optional_values(rows[name]) or [None] * len(rows) for name in ("r_io_po", "r_ia_po")}
-    return {f"{name}{suffix}": values for name, values in columns.items()}
-
-
-def _adherence(out: _Collector, rows: pd.DataFrame, base: pd.DataFrame | None) -> dict[str, Any]:
-    inputs = _generator_inputs(rows) | row_keys(rows)
-    if all(rows["dimensions"]):
-        inputs["dimensions"] = [list(names) for names in rows["dimensions"]]
-    if base is not None:
-        inputs |= _generator_inputs(base, "_base")
-    values = anti_aesthetic_adherence(**inputs, **out.options)
-    return values | {f"coverage/{name}": share for name, share in values["coverage"].items() if name != "status"}
-
-
-def _add_generator(
-    out: _Collector, generator: str, rows: pd.DataFrame, base: pd.DataFrame | None, name: Naming
-) -> None:
+def _add_generator(out: Collector, generator: str, rows: pd.DataFrame, base: pd.DataFrame | None, name: Naming) -> None:
     """One generator over all pairs and per dimension, against its base where it has one."""
-    values = _adherence(out, rows, base)
+    values = adherence(out, rows, base)
     out.add(generator, "all", values, rows, name)
     for dimension, block in values.get("by_dimension", {}).items():
         out.add(generator, f"dimension={dimension}", block, _asks_for(rows, dimension), name)
@@ -277,7 +195,7 @@ def _base_rows(rows: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
     return merged.assign(status=merged["status"].fillna("failed")) if base["status"].notna().any() else merged
 
 
-def _add_generators(out: _Collector, table: pd.DataFrame, bases: Mapping[str, str], name: Naming) -> None:
+def _add_generators(out: Collector, table: pd.DataFrame, bases: Mapping[str, str], name: Naming) -> None:
     """Every generator of `table`: requests with the scores of one reward model, or with none."""
     by_generator = dict(list(table.groupby("generator")))
     for generator, rows in by_generator.items():
@@ -292,14 +210,14 @@ def _check_bases(bases: Mapping[str, str], generators: set[str]) -> None:
             raise InputError(f"[evaluate] bases names {generator!r}, which is no generator of this run: {known}")
 
 
-def _add_holm(out: _Collector, family: Sequence[MetricResult]) -> None:
+def _add_holm(out: Collector, family: Sequence[MetricResult]) -> None:
     """`<name>_holm` beside each p-value of a family."""
     for each, p in zip(family, holm([each.value for each in family]), strict=True):
         name, slash, model = each.metric.partition("/")
         out.results.append(dataclasses.replace(each, metric=f"{name}_holm{slash}{model}", value=float(p)))
 
 
-def _base_tests(out: _Collector) -> list[MetricResult]:
+def _base_tests(out: Collector) -> list[MetricResult]:
     """The tests against base generators that a report prints, a family of their own.
 
     Every `wilcoxon_p/<reward model>` and `wilcoxon_j_p` (one-sided) and `mcnemar_p` (two-sided) of every generator with
@@ -315,7 +233,7 @@ def _material(rows: pd.DataFrame) -> str:
     return digest(sorted(rows[columns].astype(str).to_numpy().tolist()))
 
 
-def _note_unchanged(out: _Collector, model: str, rows: pd.DataFrame) -> None:
+def _note_unchanged(out: Collector, model: str, rows: pd.DataFrame) -> None:
     unchanged = int((rows["graded"] & ~rows["controlled"]).sum())
     if unchanged:
         out.note(model, "controlled", "n_pairs", f"{unchanged} pairs left out: the effect changed nothing in the image")
@@ -323,12 +241,12 @@ def _note_unchanged(out: _Collector, model: str, rows: pd.DataFrame) -> None:
 
 def evaluate(run: Path, config: RunConfig) -> list[MetricResult]:
     """Every metric of a run, written to `results/` with what it rests on and the reasons of what is absent."""
-    judge = pick_judge(run, config.evaluate.verdict_judge)
-    table = pair_table(run, judge)
-    requests = request_table(run, table, config.seeds, judge)
+    judges = pick_judges(run, config.evaluate)
+    table = pair_table(run, judges)
+    requests = request_table(run, table, config.seeds, judges)
     bases = config.evaluate.bases or known_bases(requests["generator"])
     _check_bases(bases, set(requests["generator"]))
-    out = _Collector(config.evaluate)
+    out = Collector(config.evaluate)
     unscored = requests.assign(r_io_po=None, r_ia_po=None)
     _add_generators(out, unscored, bases, _of_no_reward_model)
     generators = {label: ModelSpec.parse(text) for label, text in read_manifest(run).specs["generators"].items()}
@@ -340,6 +258,7 @@ def evaluate(run: Path, config: RunConfig) -> list[MetricResult]:
         _add_doses(out, model, rows, generators)
         scored = requests.merge(rows[[*KEY, "r_io_po", "r_ia_po"]], on=KEY, how="left")
         _add_generators(out, scored, bases, _of_reward_model(model))
+    add_other_judges(out, run, table, judges, config.seeds)
     _add_holm(out, _base_tests(out))
     _add_comparisons(out, table)
     groups = tie_groups(outcomes(table, requests), out.level)
@@ -352,7 +271,8 @@ def evaluate(run: Path, config: RunConfig) -> list[MetricResult]:
         results=hashlib.sha256(path.read_bytes()).hexdigest(),
         functional_digest=functional_digest(),
         benchmark_version=__version__,
-        verdict_judge=judge,
+        verdict_judge=judges.verdict,
+        judges=judges._asdict(),
         seeds=list(config.seeds),
         material={model: _material(rows) for model, rows in by_model.items()},
         notes=out.notes,

@@ -236,7 +236,11 @@ def _provenance(run: Path, table: str, manifest: RunManifest, options: RunOption
     }
     if table == "results":
         evaluation = read_evaluation(run)
-        made |= {"verdict_judge": evaluation.verdict_judge, "functional_digest": evaluation.functional_digest}
+        made |= {
+            "verdict_judge": evaluation.verdict_judge,
+            "judges": evaluation.judges,
+            "functional_digest": evaluation.functional_digest,
+        }
     return Provenance(
         license=license,
         license_reason=reason,

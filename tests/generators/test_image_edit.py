@@ -267,7 +267,7 @@ def test_a_run_of_edits_has_the_figures_of_image_to_image(
     assert figures["delta_reward/colorfulness"] == pytest.approx(expected["delta_reward"], rel=1e-12)
     assert figures["reward_after/colorfulness"] == pytest.approx(expected["reward_after"], rel=1e-12)
     assert expected["n_pairs"] == len(inputs.photographs) == 12
-    by_pair = columns.pair_table(run, judge="")
+    by_pair = columns.pair_table(run, columns.Judges())
     assert image_to_image(by_pair["r_io_po"], by_pair["r_ia_po"])["delta_reward"] == pytest.approx(
         expected["delta_reward"]
     )

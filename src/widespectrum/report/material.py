@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from widespectrum.columns import KEY, pair_table
+from widespectrum.columns import KEY, Judges, pair_table
 from widespectrum.config import RunConfig, read_run_file
 from widespectrum.results import read_evaluation, read_results
 from widespectrum.runs import read_manifest
@@ -85,7 +85,7 @@ def read_material(run: Path) -> Material:
         run=run,
         manifest=manifest,
         config=config,
-        pairs=pair_table(run, evaluation.verdict_judge),
+        pairs=pair_table(run, Judges(**evaluation.judges)),
         estimates=estimates,
         reasons={(note["model"], note["subset"], note["metric"]): note["reason"] for note in evaluation.notes},
         level=float(results["level"].iloc[0]),
