@@ -17,7 +17,17 @@ LAYERS = (
     ("errors", "specs", "types"),
     (
         *("_compat", "attach", "budget", "chat", "config", "devices", "embedding_models", "embedding_towers", "hub"),
-        *("hub_errors", "hub_plan", "images", "prompt_choice", "prompts", "protocols", "published", "publishing"),
+        *(
+            "hub_errors",
+            "hub_plan",
+            "images",
+            "option_table",
+            "prompt_choice",
+            "prompts",
+            "protocols",
+            "published",
+            "publishing",
+        ),
         *("registry", "store", "toml_reader", "vendor"),
     ),
     ("engine", "generators", "judges", "rewards"),

@@ -108,7 +108,8 @@ def _check_options(kind: str, name: str, declared: Mapping[str, Any], options: M
     for option in missing:
         if option not in options:
             raise InputError(
-                f"{kind} {name!r} needs the option {option!r}: write {name}[{option}=...], or {option} = ... in a run file"
+                f"{kind} {name!r} needs the option {option!r}: write {name}[{option}=...], or {option} = ... in the "
+                "run file"
             )
 
 

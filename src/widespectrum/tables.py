@@ -192,19 +192,20 @@ def headline(run: Path) -> str:
 
 
 def model_page(name: str) -> str:
-    """What is known of one model: of a reward model what its card says, of a generator its settings."""
+    """What is known of one model: of a reward model what its card says, of the others their settings."""
     from .generators import GENERATORS
     from .generators.facts import describe as describe_generator
     from .judges import JUDGES
-    from .registry import lookup, unknown_name
+    from .judges.facts import describe as describe_judge
+    from .registry import unknown_name
     from .rewards import REWARD_MODELS, entry_of
     from .rewards.facts import describe
 
     others = {**GENERATORS, **JUDGES}
     if name in GENERATORS:
         return describe_generator(name)
-    if name in others:
-        return f"{name}: {lookup('model', others, name).summary}"
+    if name in JUDGES:
+        return describe_judge(name)
     if name not in REWARD_MODELS and not name.startswith("clip:"):
         raise unknown_name("model", name, {**REWARD_MODELS, **others}, "widespectrum models")
     entry_of(name)

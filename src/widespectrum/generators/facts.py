@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 import textwrap
 from typing import Any
 
-from widespectrum.registry import Entry, lookup, options_of
+from widespectrum.option_table import WIDTH, about, option_lines, shown, wrapped
+from widespectrum.registry import Entry, imported, lookup, options_of
 
 from . import BASES, GENERATORS
 from .negatives import METHODS
 
 __all__ = ["MEANINGS", "describe"]
-
-_WIDTH = 120
-_COLUMNS = (19, 24)
-"""How wide the names of options are, and what they are unless given."""
 
 MEANINGS: dict[str, str] = {
     "name": "what it is called in the spec",
@@ -62,12 +57,14 @@ def describe(name: str) -> str:
     """What the generator `name` is and takes, as text for the terminal. UnknownNameError for a name in no table."""
     entry = lookup("generator", GENERATORS, name)
     given = options_of(entry)
-    head = textwrap.wrap(f"{name}: {entry.summary}", _WIDTH, subsequent_indent="  ")
+    head = textwrap.wrap(f"{name}: {entry.summary}", WIDTH, subsequent_indent="  ")
     lines = [*head, *_facts(name, entry, given), "", "options (NAME[option=value,...])"]
     meanings = {**MEANINGS, **_OWN.get(name, {}), **_with_method(str(entry.params.get("attention", "")))}
     for option, default in given.items():
         if meanings[option]:
-            lines += _option(option, "as above" if option == "repo" and default else _shown(default), meanings[option])
+            lines += option_lines(
+                option, "as above" if option == "repo" and default else shown(default), meanings[option]
+            )
     return "\n".join(lines)
 
 
@@ -83,27 +80,9 @@ def _with_method(method: str) -> dict[str, str]:
     }
 
 
-def _option(option: str, default: str, meaning: str) -> list[str]:
-    """The lines of one option; a long default has one of its own."""
-    first, second = _COLUMNS
-    head, rest = f"  {option:<{first}}{default:<{second}}", " " * (2 + first + second)
-    if len(default) < second:
-        return textwrap.wrap(meaning, _WIDTH, initial_indent=head, subsequent_indent=rest)
-    return [head, *textwrap.wrap(meaning, _WIDTH, initial_indent=rest, subsequent_indent=rest)]
-
-
-def _shown(default: Any) -> str:
-    if default is inspect.Parameter.empty:
-        return "(needed)"
-    return "–" if default in ("", None) else str(default).partition("@")[0]
-
-
 def _facts(name: str, entry: Entry, given: dict[str, Any]) -> list[str]:
     """The lines above the options."""
-    import importlib
-
-    module, _, attribute = entry.target.partition(":")
-    family = getattr(importlib.import_module(module), attribute)
+    family = imported(entry)
     repo, method = str(given.get("repo") or ""), str(entry.params.get("attention", ""))
     found = {
         "family": f"{family.family}, {family.pipeline_class} of diffusers" if hasattr(family, "pipeline_class") else "",
@@ -116,15 +95,7 @@ def _facts(name: str, entry: Entry, given: dict[str, Any]) -> list[str]:
         "needs": f'pip install "widespectrum[{entry.extra}]"' if entry.extra else "",
     }
     paragraphs = [f"  {title}: {text}" for title, text in found.items() if text]
-    paragraphs += ["", *(f"  {each}" for each in _about(family))]
-    return [line for each in paragraphs for line in textwrap.wrap(each, _WIDTH, subsequent_indent="  ") or [""]]
-
-
-def _about(family: Any) -> list[str]:
-    """The paragraphs that describe the class, without the sentences for who programs with it."""
-    paragraphs = [" ".join(each.split()) for each in inspect.cleandoc(family.__doc__ or "").split("\n\n")]
-    kept = [re.sub(r"(?<![^ ])[^.]*\b(InputError|DiffusionGenerator)\b[^.]*\.( |$)", "", each) for each in paragraphs]
-    return [each.strip() for each in kept if each.strip()]
+    return wrapped([*paragraphs, "", *(f"  {each}" for each in about(family, "DiffusionGenerator"))])
 
 
 def _long_prompts(family: Any) -> str:
