@@ -214,9 +214,13 @@ def _comparison(run: Run, board: str, model: str) -> str:
     parts = [f"benchmark {evaluation.benchmark_version}"]
     parts += [f"prompts {name}@{revision}" for name, revision in sorted(run.manifest.datasets.items())]
     parts.append(f"seeds {', '.join(map(str, evaluation.seeds))}")
+    judges = run.manifest.specs.get("judges", {})
     if judge := evaluation.verdict_judge:
-        judges = run.manifest.specs.get("judges", {})
         parts.append(f"verdicts of {_entry(run, judges, judge, 'what stands behind the judge')}")
+    others = {role: label for role, label in evaluation.judges.items() if label and label != judge}
+    parts += [
+        f"{role} of {_entry(run, judges, label, 'what stands behind the judge')}" for role, label in others.items()
+    ]
     parts.append(f"metrics {evaluation.functional_digest[:_DIGITS]}")
     if board == "reward_models":
         images = _entry(run, evaluation.material, model, "which image pairs were scored by")

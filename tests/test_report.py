@@ -158,8 +158,10 @@ def test_every_two_reward_models_are_compared(page, estimates):
 def test_the_generator_tables_show_the_results(page, estimates):
     metrics = ["success_rate", "coverage/verdict", "refusal_rate", "failure_rate", "delta_j_selected", "tie_group"]
     assert assert_table_equals(page.tables[2], estimates, metrics, "all") == 18
-    assert len(page.tables) == 3 + 3 + 1
-    for table, model in zip(page.tables[3:6], ("colorfulness", "oracle", "random"), strict=True):
+    assert len(page.tables) == 3 + 1 + 3 + 1
+    metrics = ["success_rate", "success_rate/rule[reward_model=colorfulness]"]
+    assert assert_table_equals(page.tables[3], estimates, metrics, "all") > 2
+    for table, model in zip(page.tables[4:7], ("colorfulness", "oracle", "random"), strict=True):
         metrics = [f"{metric}/{model}" for metric in ("delta_reward", "reward_after", "escape_rate", "polish_overlap")]
         assert assert_table_equals(table, estimates, metrics, "all") == 12
 

@@ -124,12 +124,12 @@ def change_manifest(run, **changes):
 
 
 def test_another_schema_version_is_refused_even_with_other_fields(run):
-    change_manifest(run, schema_version=4, what_comes_next=[])
-    with pytest.raises(RunFolderError, match="has schema version 4; this version of widespectrum reads 3"):
+    change_manifest(run, schema_version=5, what_comes_next=[])
+    with pytest.raises(RunFolderError, match="has schema version 5; this version of widespectrum reads 4"):
         runs.read_manifest(run)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '"text"', "{}", '{"schema_version": 3}', "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '"text"', "{}", '{"schema_version": 4}', "\x00"])
 def test_what_is_no_manifest(run, text):
     (run / "manifest.json").write_text(text)
     with pytest.raises(RunFolderError, match=r"manifest.json is not a manifest of widespectrum"):

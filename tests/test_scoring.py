@@ -79,7 +79,7 @@ def pickscore(tmp_path_factory):
 def manifest():
     spec = str(ModelSpec(adapter="a", name="g", revision="v1"))
     return RunManifest(
-        schema_version=3,
+        schema_version=4,
         benchmark_version="0",
         datasets={},
         specs={"generators": {"g": spec}, "reward_models": {}, "judges": {}},

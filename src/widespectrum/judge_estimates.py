@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from . import store
 from .columns import Judges, able_judges, request_table
 from .estimates import Collector, Naming, adherence
+from .functional import judge_agreement
 
-__all__ = ["add_other_judges"]
+__all__ = ["add_other_judges", "add_position_bias"]
+
+ORDER_METRICS = ("position_bias_rate", "first_shown_rate")
+"""Metrics of a judge: how far the order in which the images are shown sways it."""
 
 JUDGE_METRICS = {
     "verdict": ("success_rate",),
@@ -38,3 +43,29 @@ def add_other_judges(out: Collector, run: Path, requests: pd.DataFrame, judges: 
                 for generator, part in rows.groupby("generator"):
                     values = adherence(out, part, None)
                     out.add(generator, "all", values, part, _of_judge(JUDGE_METRICS[role], judge))
+
+
+def add_position_bias(out: Collector, run: Path) -> None:
+    """How far the order of showing sways each judge that answered in both; its label is the model."""
+    prompts = store.read(run, "prompts", ("prompt_id", "pair_id", "role", "text")).to_pandas()
+    captions = prompts[prompts["role"] == "original"].set_index("pair_id")["text"]
+    pairs = prompts.set_index("prompt_id")["pair_id"]
+    names = ("prompt_id", "image_id", "rival_id", "dimension", "judge", "order", "outcome")
+    rows = store.read(run, "verdicts", names).to_pandas()
+    rows = rows[(rows["dimension"] == "overall") & (rows["rival_id"] != "")]
+    for judge, part in rows.groupby("judge"):
+        table = part.pivot(index=["prompt_id", "image_id", "rival_id"], columns="order", values="outcome")
+        if not {"first", "second", "both"} <= set(table.columns):
+            continue
+        table = table.reset_index()
+        pair = table["prompt_id"].map(pairs)
+        values = judge_agreement(
+            table["both"].tolist(),
+            table["both"].tolist(),
+            verdict_first=table["first"].tolist(),
+            verdict_second=table["second"].tolist(),
+            prompt_id=pair.map(captions).fillna(pair).tolist(),
+            image_seed=list(map(str, range(len(table)))),
+            **out.options,
+        )
+        out.add(judge, "all", values, table.assign(pair_id=pair), lambda m: m if m in ORDER_METRICS else "")

@@ -31,7 +31,7 @@ def shown(default: Any) -> str:
 
 
 def about(family: Any, *hidden: str) -> list[str]:
-    """The paragraphs that describe a class, without the sentences for who programs with it: those with `hidden` words."""
+    """The paragraphs that describe a class, without the sentences that hold one of the `hidden` words."""
     words = "|".join(("InputError", *hidden))
     paragraphs = [" ".join(each.split()) for each in inspect.cleandoc(family.__doc__ or "").split("\n\n")]
     kept = [re.sub(rf"(?<![^ ])[^.]*\b({words})\b[^.]*\.( |$)", "", each) for each in paragraphs]

@@ -170,7 +170,8 @@ def headline(run: Path) -> str:
     results = read_results(run)
     subset = headline_subset(results)
     reward_models = list(dict.fromkeys(results.loc[results["metric"] == "image_prior", "model"]))
-    generators = [model for model in dict.fromkeys(results["model"]) if model not in reward_models]
+    made = read_manifest(run).specs["generators"]
+    generators = [model for model in dict.fromkeys(results["model"]) if model in made]
     columns = {metric: title for metric, title in GENERATOR_COLUMNS.items() if (results["metric"] == metric).any()}
     if len(reward_models) <= REWARD_MODELS_ABREAST:
         columns |= {f"{metric}/{model}": f"{metric}/{model}" for model in reward_models for metric in REWARD_METRICS}

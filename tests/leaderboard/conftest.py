@@ -113,7 +113,7 @@ def write_run() -> Callable[..., Path]:
             **changes.pop("specs", {}),
         }
         manifest = {
-            "schema_version": 3,
+            "schema_version": 4,
             "benchmark_version": "0.1.0",
             "datasets": {"prompts": "v1"},
             "specs": specs,

@@ -10,7 +10,14 @@ from widespectrum.generators import known_bases
 
 from .curves import slope_table
 from .gallery import read_gallery, read_refused
-from .headline import comparison_table, cut_table, generator_table, generator_tables_by_reward_model, reward_model_table
+from .headline import (
+    comparison_table,
+    cut_table,
+    generator_table,
+    generator_tables_by_reward_model,
+    judge_tables,
+    reward_model_table,
+)
 from .material import Material, read_material
 from .plots import dose_response, heatmap, prior_against_match
 from .sentences import absent_parts, cautions, gaps, statement
@@ -36,6 +43,7 @@ def _content(material: Material) -> dict[str, Any]:
         "comparison_table": comparison_table(material),
         "cut_table": cut_table(material),
         "generator_table": generator_table(material),
+        "judge_tables": judge_tables(material),
         "generator_tables": generator_tables_by_reward_model(material),
         "prior_plot": prior_against_match(material),
         "dose_plots": dose_response(material),

@@ -20,6 +20,7 @@ __all__ = [
     "estimate_table",
     "generator_table",
     "generator_tables_by_reward_model",
+    "judge_tables",
     "reward_model_table",
 ]
 
@@ -102,6 +103,12 @@ GENERATOR_COLUMNS = {
     "wilcoxon_j_r": Column("r on ΣJ", "effect size against the base generator, on the sum of the dimension scores"),
     "wilcoxon_j_p": Column("p on ΣJ", "its p, one-sided"),
     "mcnemar_p": Column("p on success", "exact McNemar test against the base generator, two-sided"),
+}
+BY_JUDGE = {
+    "success_rate": ("verdict", "Success by judge"),
+    "effect_gain": ("effect", "Effects by judge"),
+    "content_preservation": ("content", "Content kept by judge"),
+    "delta_j_selected": ("dimension", "ΔJ selected by judge"),
 }
 BY_REWARD_MODEL = {
     "delta_reward": Column("Δ reward", "mean r(I_a,p_o) − r(I_o,p_o); lower = left the mainstream look when asked to"),
@@ -217,6 +224,22 @@ def generator_table(material: Material) -> Table | None:
         columns |= TIE_GROUP
     places = [Place(generator, generator, "all") for generator in material.generators]
     return estimate_table(material, "Generators", "generator", columns, places) if columns else None
+
+
+def judge_tables(material: Material) -> list[Table]:
+    """The generators by judge, for what several judges of the run say."""
+    tables = []
+    for metric, (role, title) in BY_JUDGE.items():
+        found = {name for _, subset, name in material.estimates if subset == "all"}
+        others = [label for label in material.specs("judges") if f"{metric}/{label}" in found]
+        if not others:
+            continue
+        own = getattr(material.judges, role)
+        columns = {metric: Column(own, "the judge whose answers count elsewhere on this page")}
+        columns |= {f"{metric}/{label}": Column(label, "another judge of the run") for label in others}
+        places = [Place(generator, generator, "all") for generator in material.generators]
+        tables.append(estimate_table(material, title, "generator", columns, places))
+    return tables
 
 
 def generator_tables_by_reward_model(material: Material) -> list[Table]:

@@ -37,8 +37,8 @@ class Material:
     """The tables of one evaluated run.
 
     `estimates` and `reasons` are keyed by (model, subset, metric), with `tie_group` among the metrics; `pairs` is
-    `columns.pair_table`; `subset` is the one that the reward models' headline figures come from; `judge` is empty where
-    the run has none.
+    `columns.pair_table`; `subset` is the one that the reward models' headline figures come from; `judges` are
+    those whose answers count, each empty where the run has none.
     """
 
     run: Path
@@ -49,7 +49,7 @@ class Material:
     reasons: dict[tuple[str, str, str], str]
     level: float
     subset: str
-    judge: str
+    judges: Judges
 
     @property
     def image_pairs(self) -> pd.DataFrame:
@@ -90,5 +90,5 @@ def read_material(run: Path) -> Material:
         reasons={(note["model"], note["subset"], note["metric"]): note["reason"] for note in evaluation.notes},
         level=float(results["level"].iloc[0]),
         subset=headline_subset(results),
-        judge=evaluation.verdict_judge,
+        judges=Judges(**evaluation.judges),
     )

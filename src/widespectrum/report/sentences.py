@@ -47,12 +47,25 @@ def statement(material: Material) -> str:
     )
 
 
+ANSWERS = {
+    "verdict": "verdicts",
+    "effect": "ratings of the effects",
+    "content": "ratings of the content",
+    "dimension": "dimension scores",
+}
+
+
 def _judge_caution(material: Material) -> str:
-    if not material.judge:
+    if not any(material.judges):
         return "The run has no judge: there are no verdicts, no success rates and no dimension scores."
-    others = [name for name in material.specs("judges") if name != material.judge]
-    beside = f" The answers of {_join(others)} are stored with the run and not used here." if others else ""
-    return f"Verdicts and dimension scores are those of the judge {material.judge}.{beside}"
+    given: dict[str, list[str]] = {}
+    for role, label in material.judges._asdict().items():
+        if label:
+            given.setdefault(label, []).append(ANSWERS[role])
+    said = "; ".join(f"{_join(answers)} are those of the judge {label}" for label, answers in given.items())
+    others = [name for name in material.specs("judges") if name not in given]
+    beside = f" The answers of {_join(others)} stand beside them where they answered the same." if others else ""
+    return f"{said[0].upper()}{said[1:]}.{beside}"
 
 
 def cautions(material: Material) -> list[str]:
