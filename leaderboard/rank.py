@@ -217,10 +217,9 @@ def _comparison(run: Run, board: str, model: str) -> str:
     judges = run.manifest.specs.get("judges", {})
     if judge := evaluation.verdict_judge:
         parts.append(f"verdicts of {_entry(run, judges, judge, 'what stands behind the judge')}")
-    others = {role: label for role, label in evaluation.judges.items() if label and label != judge}
-    parts += [
-        f"{role} of {_entry(run, judges, label, 'what stands behind the judge')}" for role, label in others.items()
-    ]
+    for role, label in evaluation.judges.items():
+        if label and label != judge:
+            parts.append(f"{role} of {_entry(run, judges, label, 'what stands behind the judge')}")
     parts.append(f"metrics {evaluation.functional_digest[:_DIGITS]}")
     if board == "reward_models":
         images = _entry(run, evaluation.material, model, "which image pairs were scored by")

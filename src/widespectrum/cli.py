@@ -11,13 +11,16 @@ from typer.core import TyperGroup
 
 from . import (
     __version__,
+    cli_annotate,
     cli_build,
     cli_generate,
     cli_import,
     cli_judge,
+    cli_judge_report,
     cli_models,
     cli_publish,
     cli_score,
+    cli_train,
 )
 from .cli_generate import DevicesOption, MaxCallsOption, MaxCostOption
 from .cli_power import power
@@ -261,6 +264,9 @@ def demo(
     say(f"ranking: {_rank([out], out / 'ranking')}")
 
 
+app.command("judge-report")(cli_judge_report.judge_report)
+app.command()(cli_annotate.annotate)
+app.command("train-judge")(cli_train.train_judge)
 app.add_typer(cli_models.app, name="models")
 app.command(context_settings=cli_build.SETTINGS)(cli_build.build)
 app.command()(cli_publish.publish)

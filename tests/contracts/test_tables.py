@@ -17,6 +17,7 @@ from tests.chat_server import serving
 from tests.generators import apis
 from tests.generators.made import MADE as DRAWN
 from tests.image_api_server import serving as serving_images
+from tests.judges import endpoints, made_qwen3vl
 from tests.rewards import made_visionreward
 from tests.rewards.made import MADE
 from tests.rewards.made_hpsv3 import own_instruction
@@ -39,7 +40,7 @@ from widespectrum.protocols import (
 )
 from widespectrum.registry import Entry
 from widespectrum.rewards import REWARD_MODELS, load_reward_model
-from widespectrum.types import DIMENSIONS, ModelSpec
+from widespectrum.types import DIMENSIONS, ModelSpec, Prompt
 
 TABLES: dict[str, tuple[dict[str, Entry], Any]] = {
     "generator": (GENERATORS, load_generator),
@@ -81,6 +82,15 @@ def options_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
             if name in VENDORS:
                 vendor = vendors[VENDORS[name]]
                 return {"base_url": vendor.url if VENDORS[name] == "replicate" else vendor.openai}
+            if name in ("vlm", "vlm-effects"):
+                reply = endpoints.always("second") if name == "vlm" else endpoints.rating(effect_1=70, main_concept=90)
+                return {"model": "tiny", "base_url": stack.enter_context(serving(reply)).url}
+            if name == "majority":
+                return {"judges": "a; b; c"}
+            if name in ("blip-itm", "emotion"):
+                return MADE["blip-l"](tmp_path_factory.mktemp(name))
+            if name in ("qwen3-vl", "dimension"):
+                return qwen(tmp_path_factory.mktemp(name), name)
             if name == "folder":
                 return {"folder": str(saved_images(tmp_path_factory.mktemp(name)))}
             makers = {**MADE, **DRAWN}
@@ -93,6 +103,12 @@ def options_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
             return made(name)
 
         yield options
+
+
+def qwen(folder: Path, name: str) -> dict[str, Any]:
+    """A tiny Qwen3-VL; as the judge of dimensions it is a merged model."""
+    made = made_qwen3vl.checkpoint(folder / "model")
+    return {"checkpoint" if name == "qwen3-vl" else "adapter": str(made), "dtype": "float32"}
 
 
 @pytest.fixture
@@ -231,18 +247,29 @@ def test_reward_models_take_images_of_any_mode(name: str, mode: str, available: 
         assert np.allclose(model.score([image], ["a cup"]), model.score([opaque], ["a cup"]), rtol=0, atol=limit)
 
 
+RATED = ("overall", "effects", "main concept", "content", "expressed emotion")
+SAID = {"a": 1.0, "b": 1.0, "c": None}
+SAD = Prompt(
+    prompt_id="", text="a sad man", pair_id="man", role="wide_spectrum", dimensions=("emotion",), subset="sad"
+)
+
+
 @pytest.mark.parametrize("name", JUDGES)
 def test_judges(name: str, available: Any) -> None:
     judge = available("judge", name)
-    assert "overall" in judge.dimensions
-    assert set(judge.dimensions) <= {"overall", "effects", "main concept", *DIMENSIONS}
+    # What it is asked is known without making it.
+    assert type(judge).dimensions == judge.dimensions
+    assert judge.dimensions
+    assert set(judge.dimensions) <= {*RATED, *DIMENSIONS}
     images = photographs()
     rewards = {model: (1.0, 0.0) for model in REWARD_MODELS}
     wide = [(prompt, image) for prompt, image in zip(PROMPTS, images, strict=True) if prompt.role == "wide_spectrum"]
+    wide += [(SAD, images[0])] if name == "emotion" else []
     questions = [
-        Question(prompt=prompt, image=image, rival=images[0], order=order, rewards=rewards)
+        Question(prompt=prompt, image=image, rival=images[0], order=order, rewards=rewards, verdicts=SAID)
         for prompt, image in wide
         for order in ("first", "second")
+        if "overall" in judge.dimensions
     ]
     questions += [
         Question(prompt=prompt, image=image, dimension=dimension)
@@ -255,5 +282,9 @@ def test_judges(name: str, available: Any) -> None:
     assert all((isinstance(answer, Abstention) and answer.reason) or 0 <= answer.outcome <= 1 for answer in answers)
     assert not all(isinstance(answer, Abstention) for answer in answers)
     assert judge.judge(questions) == answers
-    assert [answer for question in questions for answer in judge.judge([question])] == answers
+    singles = [answer for question in questions for answer in judge.judge([question])]
+    for one, other in zip(singles, answers, strict=True):
+        assert type(one) is type(other)
+        # A network computes a batch with other roundings than its singles.
+        assert getattr(one, "outcome", 0) == pytest.approx(getattr(other, "outcome", 0), abs=1e-5)
     assert judge.judge([]) == []

@@ -67,11 +67,11 @@ class MajorityJudge:
 
 
 def _labels(text: str) -> tuple[str, ...]:
-    """The labels in `a,b[x=1,y=2];c`: commas inside brackets belong to a label."""
+    """The labels in `a,b[x=1,y=2];c`: what stands in brackets belongs to a label."""
     labels, depth, current = [], 0, ""
     for character in text:
         depth += (character == "[") - (character == "]")
-        if character == ";" or (character == "," and depth == 0):
+        if character in ",;" and depth == 0:
             labels.append(current.strip())
             current = ""
         else:
