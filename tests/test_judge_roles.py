@@ -1,0 +1,92 @@
+"""Several judges in one run: whose answers count, what the others say, and how far the order sways them."""
+
+import numpy as np
+import pytest
+
+from widespectrum import columns, pipeline, runs, store
+from widespectrum.config import EvaluateConfig, parse_run_file, read_run_file
+from widespectrum.errors import InputError
+from widespectrum.results import evaluate, read_evaluation, read_results
+from widespectrum.types import ModelSpec, Verdict
+
+EFFECTS = "photo-effects[size=48,strength=3]"
+SETTINGS = "\n[evaluate]\nn_resamples = 50\n"
+
+
+def add_judge(run, label, **answers):
+    """Verdicts of one judge: an outcome per order or dimension, or a function of the number of the pair."""
+    runs.register(run, "judges", label, ModelSpec(adapter="vlm", name="vlm", revision="v1", params={"model": label}))
+    rows = []
+    for number, pair in enumerate(pipeline.image_pairs(run)):
+        own, rival = pair.image_ids["wide_spectrum"], pair.image_ids["original"]
+        for name, given in answers.items():
+            outcome = given(number) if callable(given) else given
+            is_order = name in ("first", "second", "both")
+            for image in (own,) if is_order else dict.fromkeys((own, rival)):
+                row = Verdict(
+                    prompt_id=pair.prompts["wide_spectrum"].prompt_id,
+                    image_id=image,
+                    rival_id=rival if is_order else "",
+                    dimension="overall" if is_order else name.replace("_", " "),
+                    judge=label,
+                    outcome=outcome if image == own or is_order else 0.0,
+                    order=name if is_order else "both",
+                    rationale="",
+                )
+                rows.append(row)
+    store.append(
+        run, "verdicts", list({tuple(getattr(r, k) for k in store.KEYS["verdicts"]): r for r in rows}.values())
+    )
+
+
+@pytest.fixture
+def judged(run_copy):
+    add_judge(run_copy, "a", first=1.0, second=lambda n: float(n % 4 > 0), both=lambda n: 1.0 if n % 4 else 0.5)
+    add_judge(run_copy, "b", effects=0.7, main_concept=0.5)
+    add_judge(run_copy, "c", effects=0.2, content=0.9)
+    return run_copy
+
+
+def pick(run, **wanted):
+    return columns.pick_judges(run, EvaluateConfig(**wanted))
+
+
+def test_the_first_that_answered_counts_in_each_role(judged):
+    assert pick(judged) == columns.Judges(verdict="pixel", effect="b", content="b", dimension="pixel")
+    chosen = pick(judged, verdict_judge="a", effect_judge="c", content_judge="c")
+    assert chosen == columns.Judges(verdict="a", effect="c", content="c", dimension="pixel")
+
+
+@pytest.mark.parametrize("role", columns.Judges._fields)
+def test_a_wanted_judge_must_be_one_of_the_run(judged, role):
+    with pytest.raises(InputError, match=rf"^{role}_judge 'd' is no judge of this run; it has: pixel, a, b, c$"):
+        pick(judged, **{f"{role}_judge": "d"})
+
+
+def test_what_counts_and_what_stands_beside(judged):
+    config = parse_run_file(read_run_file(judged).text + SETTINGS + 'content_judge = "c"\n', check_paths=False)
+    evaluate(judged, config)
+    runs.save_run_file(judged, config)
+    values = read_results(judged).set_index(["model", "metric", "subset"])["value"]
+    assert read_evaluation(judged).judges == {"verdict": "pixel", "effect": "b", "content": "c", "dimension": "pixel"}
+    rows = [n for n, pair in enumerate(pipeline.image_pairs(judged)) if pair.generator == EFFECTS]
+    # A request that was refused is no success of any judge.
+    asked = values[EFFECTS, "n_pairs", "all"] - values.get((EFFECTS, "failure_rate", "all"), 0)
+    assert values[EFFECTS, "success_rate/a", "all"] == pytest.approx(np.sum([n % 4 > 0 for n in rows]) / asked)
+    assert values[EFFECTS, "effect_after", "all"] == pytest.approx(70)
+    assert values[EFFECTS, "effect_after/c", "all"] == pytest.approx(20)
+    assert values[EFFECTS, "content_after", "all"] == pytest.approx(90)
+    assert values[EFFECTS, "content_after/b", "all"] == pytest.approx(50)
+    assert not any(metric.startswith("success_rate/") and metric != "success_rate/a" for _, metric, _ in values.index)
+
+
+def test_the_sway_of_the_order_is_a_metric_of_the_judge(judged):
+    config = parse_run_file(read_run_file(judged).text + SETTINGS, check_paths=False)
+    evaluate(judged, config)
+    runs.save_run_file(judged, config)
+    results = read_results(judged).set_index(["model", "metric"])
+    pairs = len(pipeline.image_pairs(judged))
+    assert results.loc[("a", "position_bias_rate"), "value"] == pytest.approx(np.mean(np.arange(pairs) % 4 == 0))
+    assert results.loc[("a", "first_shown_rate"), "value"] == 1.0
+    assert results.loc[("pixel", "position_bias_rate"), "value"] == 0.0
+    assert "b" not in results.index.get_level_values("model")
