@@ -22,8 +22,8 @@ def write(run: Path, reference: str = "", figures: Figures | None = None) -> Pat
     """Write the judge report to `<run>/judges.html`, the same figures to `<run>/judges.json`; the path of the first.
 
     `reference` is the judge that others are compared with where there is room for one alone; empty: the people, or
-    else the first judge. InputError where it is no judge of the run or nothing was judged; MissingExtraError without
-    Jinja2.
+    else a rater, or else the first judge. InputError where it is no judge of the run, or no pair was judged;
+    MissingExtraError without Jinja2.
     """
     page = template("judges.html.j2", __name__)
     figures = figures or read_figures(run, reference)

@@ -54,6 +54,11 @@ class Verdicts(NamedTuple):
     confidence: Floats
 
     @property
+    def has_an_order(self) -> bool:
+        """Whether it is known of any pair which image it saw first."""
+        return bool((~np.isnan(self.first) | ~np.isnan(self.second)).any())
+
+    @property
     def has_both_orders(self) -> bool:
         """Whether it saw any pair in both orders."""
         return bool((~np.isnan(self.first + self.second)).any())
