@@ -1,5 +1,7 @@
 """Several judges in one run: whose answers count, what the others say, and how far the order sways them."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -90,3 +92,27 @@ def test_the_sway_of_the_order_is_a_metric_of_the_judge(judged):
     assert results.loc[("a", "first_shown_rate"), "value"] == 1.0
     assert results.loc[("pixel", "position_bias_rate"), "value"] == 0.0
     assert "b" not in results.index.get_level_values("model")
+
+
+def test_expressed_emotion_is_a_metric_of_the_generator(run_copy):
+    spec = ModelSpec(adapter="emotion", name="blip", revision="v1")
+    runs.register(run_copy, "judges", "faces", spec)
+    pairs = [pair for pair in pipeline.image_pairs(run_copy) if pair.generator == EFFECTS]
+    emotions = ["sad", "happy"] * (len(pairs) // 2)
+    rows = []
+    for pair, emotion in zip(pairs, emotions, strict=True):
+        match = {"sad": 0.25, "happy": 0.75}[emotion]
+        details = {"emotion": emotion, "face": None, "faces": 0, "probes": {"one": match - 0.25, "two": match + 0.25}}
+        named = {"prompt_id": pair.prompts["wide_spectrum"].prompt_id, "image_id": pair.image_ids["wide_spectrum"]}
+        asked = {"rival_id": "", "dimension": "expressed emotion", "judge": "faces", "order": "both"}
+        rows.append(Verdict(**named, **asked, outcome=match, rationale="", details=json.dumps(details)))
+    store.append(run_copy, "verdicts", rows)
+    config = parse_run_file(read_run_file(run_copy).text + SETTINGS, check_paths=False)
+    evaluate(run_copy, config)
+    runs.save_run_file(run_copy, config)
+    results = read_results(run_copy).set_index(["model", "metric", "subset"])
+    assert results.loc[(EFFECTS, "emotion_match", "emotion=happy"), "value"] == pytest.approx(0.75)
+    assert results.loc[(EFFECTS, "emotion_match", "emotion=sad"), "value"] == pytest.approx(0.25)
+    assert results.loc[(EFFECTS, "emotion_match", "emotion=sad"), "n"] == emotions.count("sad")
+    assert results.loc[(EFFECTS, "emotion_match", "all"), "value"] == pytest.approx(0.25)
+    assert results.loc[(EFFECTS, "emotion_face_rate", "all"), "value"] == 0.0

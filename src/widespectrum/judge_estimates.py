@@ -9,10 +9,11 @@ import pandas as pd
 
 from . import store
 from .columns import Judges, able_judges, request_table
+from .emotion_faces import face_table, generated_emotion_of
 from .estimates import Collector, Naming, adherence
 from .functional import judge_agreement
 
-__all__ = ["add_other_judges", "add_position_bias"]
+__all__ = ["add_emotions", "add_other_judges", "add_position_bias"]
 
 ORDER_METRICS = ("position_bias_rate", "first_shown_rate")
 """Metrics of a judge: how far the order in which the images are shown sways it."""
@@ -43,6 +44,37 @@ def add_other_judges(out: Collector, run: Path, requests: pd.DataFrame, judges: 
                 for generator, part in rows.groupby("generator"):
                     values = adherence(out, part, None)
                     out.add(generator, "all", values, part, _of_judge(JUDGE_METRICS[role], judge))
+
+
+def add_emotions(out: Collector, run: Path, requests: pd.DataFrame) -> None:
+    """How far the faces of each generator show the emotion asked for: of all, and per emotion, and of which judge.
+
+    The first judge of faces gives `emotion_match`; the others have their label behind it.
+    """
+    judged = store.read(run, "verdicts", ("judge", "dimension")).to_pandas()
+    judges = dict.fromkeys(judged.loc[judged["dimension"] == "expressed emotion", "judge"])
+    for number, judge in enumerate(judges):
+        suffix = f"/{judge}" if number else ""
+        for generator, values in generated_emotion_of(run, judge, out.options).items():
+            rows = requests[requests["generator"] == generator]
+            named = _emotion_names(suffix)
+            out.add(generator, "all", values, rows, named)
+            for emotion, block in values.get("by_emotion", {}).items():
+                out.add(generator, f"emotion={emotion}", block, _of_emotion(run, judge, rows, emotion), named)
+
+
+def _emotion_names(suffix: str) -> Naming:
+    def name(metric: str) -> str:
+        plain = metric.removesuffix("_ci")
+        return f"emotion_{metric}{suffix}" if plain in ("match", "match_minus_control", "face_rate") else ""
+
+    return name
+
+
+def _of_emotion(run: Path, judge: str, rows: pd.DataFrame, emotion: str) -> pd.DataFrame:
+    table = face_table(run, judge)
+    ids = table.loc[table["emotion"] == emotion, "pair_id"]
+    return rows[rows["pair_id"].isin(ids)]
 
 
 def add_position_bias(out: Collector, run: Path) -> None:

@@ -31,7 +31,7 @@ from .errors import InputError, RunFolderError
 from .estimates import REWARD_METRICS, Collector, Naming, adherence
 from .functional import holm, reward_bias
 from .generators import known_bases
-from .judge_estimates import add_other_judges, add_position_bias
+from .judge_estimates import add_emotions, add_other_judges, add_position_bias
 from .outcomes import outcomes
 from .runs import read_manifest
 from .types import MetricResult, ModelSpec, digest
@@ -259,6 +259,7 @@ def evaluate(run: Path, config: RunConfig) -> list[MetricResult]:
         scored = requests.merge(rows[[*KEY, "r_io_po", "r_ia_po"]], on=KEY, how="left")
         _add_generators(out, scored, bases, _of_reward_model(model))
     add_other_judges(out, run, table, judges, config.seeds)
+    add_emotions(out, run, requests)
     add_position_bias(out, run)
     _add_holm(out, _base_tests(out))
     _add_comparisons(out, table)
