@@ -39,11 +39,8 @@ def face_table(run: Path, judge: str) -> pd.DataFrame:
     rows = []
     for row in made.itertuples():
         emotion, has_face, probes = _details(f"{run}, judge {judge!r}, pair {row.pair_id!r}", row.details)
-        template = row.pair_id.removesuffix(f"/{emotion}")
-        rows += [
-            (row.pair_id, row.generator, template, emotion, row.seed, probe, match, has_face)
-            for probe, match in probes.items()
-        ]
+        key = (row.pair_id, row.generator, row.pair_id.removesuffix(f"/{emotion}"), emotion, row.seed)
+        rows += [(*key, probe, match, has_face) for probe, match in probes.items()]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -65,7 +65,7 @@ JUDGES: dict[str, Entry] = {
         target="widespectrum.judges.emotion:EmotionJudge",
         summary="BLIP's probability that the face shows the emotion of the prompt, over several wordings",
         extra="judges",
-        packages=_WEIGHTS,
+        packages=(*_WEIGHTS, "dlib"),
     ),
 }
 

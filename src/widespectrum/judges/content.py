@@ -86,7 +86,7 @@ class ContentJudge(BlipJudge):
 
     def judge(self, questions: Sequence[Question]) -> list[Reply]:
         """One answer, abstention or failure per question."""
-        replies = {row: self.declined(question) for row, question in enumerate(questions)}
+        replies: dict[int, Reply | None] = {row: self.declined(question) for row, question in enumerate(questions)}
         rows = [row for row, reply in replies.items() if reply is None]
         texts = [questions[row].prompt.text for row in rows]
         values = self.matches([questions[row].image for row in rows], texts)

@@ -53,6 +53,9 @@ class DimensionJudge(LocalJudge):
 
     dimensions = DIMENSIONS
     answers = ANSWERS
+    place = "base"
+    # Those about one image share what comes before the question.
+    usual_batch = (len(DIMENSIONS), len(DIMENSIONS))
 
     def __init__(
         self,

@@ -94,7 +94,7 @@ class EmotionJudge(BlipJudge):
 
     def judge(self, questions: Sequence[Question]) -> list[Reply]:
         """One answer, abstention or failure per question."""
-        replies = {row: self.declined(question) for row, question in enumerate(questions)}
+        replies: dict[int, Reply | None] = {row: self.declined(question) for row, question in enumerate(questions)}
         rows = [row for row, reply in replies.items() if reply is None]
         images = {id(questions[row].image): questions[row].image for row in rows}
         views = {key: _view(image) for key, image in images.items()}

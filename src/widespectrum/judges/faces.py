@@ -12,7 +12,7 @@ from PIL.Image import Image, Resampling
 from widespectrum.prompts.images import to_rgb
 from widespectrum.types import Parameter
 
-__all__ = ["MARGIN", "WORKING_SIZE", "Box", "crop_face", "detector_facts", "find_faces"]
+__all__ = ["MARGIN", "SHARE", "WORKING_SIZE", "Box", "crop_face", "detector_facts", "find_faces"]
 
 Box: TypeAlias = tuple[int, int, int, int]
 """(left, top, right, bottom) in pixels of the image; right and bottom lie outside."""
@@ -20,6 +20,10 @@ Box: TypeAlias = tuple[int, int, int, int]
 WORKING_SIZE = 1024
 """Faces are looked for at this long side, whatever the size of the image. The detector sees those of 80 pixels and
 more, so that a face has to fill about a twelfth of it."""
+
+SHARE = 0.5
+"""What a face needs of the highest confidence in its image: folds and badges that look a little like a face beside a
+real one, and may be larger than it, have less."""
 
 MARGIN = 0.3
 """What a crop shows around a face on each side, as a share of the longer side of its box."""
@@ -34,7 +38,7 @@ def _detector() -> Any:
 
 @cache
 def detector_facts() -> dict[str, Parameter]:
-    """What decides which part of an image is taken for the face: library, the detector's sha256, size and margin."""
+    """What decides which part of an image is taken for the face."""
     import dlib
 
     # The library writes its detector in one form on all machines; the file of the library differs from one to another.
@@ -43,6 +47,7 @@ def detector_facts() -> dict[str, Parameter]:
         "detector": f"dlib-{dlib.__version__}",
         "detector_sha256": hashlib.sha256(weights).hexdigest()[:16],
         "detector_size": WORKING_SIZE,
+        "detector_share": SHARE,
         "margin": MARGIN,
     }
 
@@ -57,13 +62,14 @@ def find_faces(image: Image) -> list[Box]:
     scale = WORKING_SIZE / max(rgb.size)
     width, height = (max(1, round(side * scale)) for side in rgb.size)
     resized = rgb.resize((width, height), Resampling.BICUBIC)
+    boxes, confidences, _ = _detector().run(np.asarray(resized))
     across, down = rgb.width / width, rgb.height / height
     found = []
-    for face in _detector()(np.asarray(resized)):
-        left, top = max(0, round(face.left() * across)), max(0, round(face.top() * down))
-        right = min(rgb.width, round((face.right() + 1) * across))
-        bottom = min(rgb.height, round((face.bottom() + 1) * down))
-        if left < right and top < bottom:
+    for box, confidence in zip(boxes, confidences, strict=True):
+        left, top = max(0, round(box.left() * across)), max(0, round(box.top() * down))
+        right = min(rgb.width, round((box.right() + 1) * across))
+        bottom = min(rgb.height, round((box.bottom() + 1) * down))
+        if confidence >= SHARE * max(confidences) and left < right and top < bottom:
             found.append((left, top, right, bottom))
     # By place where two are of one size, so that the order is always the same.
     return sorted(found, key=lambda box: (-(box[2] - box[0]) * (box[3] - box[1]), box))

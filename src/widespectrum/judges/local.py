@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -17,7 +18,7 @@ from PIL.Image import Image
 
 from widespectrum.devices import usable_device
 from widespectrum.engine.ahead import prepared_ahead
-from widespectrum.errors import InputError
+from widespectrum.errors import InputError, WideSpectrumError
 from widespectrum.protocols import Abstention, Answer, Failure, Question
 from widespectrum.rewards.checkpoints import Checkpoint, HubFiles
 from widespectrum.types import ModelSpec, Parameter, digest
@@ -27,8 +28,7 @@ from .qwen3vl import DTYPES, Encoded, Picture, Qwen3VL, computing, log_probabili
 __all__ = ["HUB_PATTERNS", "LocalJudge", "Pictures", "checkpoint_of"]
 
 HUB_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja")
-_BATCH, _BATCH_ON_CPU = 8, 4
-_PICTURES_KEPT = 32
+_PICTURES_KEPT = 16
 
 Reply: TypeAlias = Answer | Abstention | Failure
 
@@ -63,6 +63,12 @@ class LocalJudge(ABC):
     answers: tuple[str, ...] = ()
     """The words, each one token, of which one is the answer."""
 
+    place = "checkpoint"
+    """The option that names the folder of `checkpoint`, for messages."""
+
+    usual_batch = (8, 4)
+    """Questions that are computed together where nobody says how many: on a GPU, on a CPU."""
+
     def __init__(
         self,
         name: str,
@@ -92,7 +98,7 @@ class LocalJudge(ABC):
     @cached_property
     def batch_size(self) -> int:
         """How many questions are computed together."""
-        return self._batch_size or (_BATCH_ON_CPU if self.device == "cpu" else _BATCH)
+        return self._batch_size or self.usual_batch[self.device == "cpu"]
 
     @property
     @abstractmethod
@@ -113,11 +119,12 @@ class LocalJudge(ABC):
     def spec(self) -> ModelSpec:
         """What identifies the answers; hashes a local checkpoint, or asks the Hub for the commit, on first use."""
         version, digests = self.texts
-        pin = dict(self.checkpoint.pin)
-        if "revision" in pin and self.checkpoint.hub is not None:
-            pin = {"repo": self.checkpoint.hub.repo, "commit": pin["revision"]}
-        elif (template := self.checkpoint.path / "chat_template.jinja").is_file():
-            pin["template"] = digest(template.read_text(encoding="utf-8"))[:16]
+        with self._naming_place():
+            pin = dict(self.checkpoint.pin)
+            if "revision" in pin and self.checkpoint.hub is not None:
+                pin = {"repo": self.checkpoint.hub.repo, "commit": pin["revision"]}
+            elif (template := self.checkpoint.path / "chat_template.jinja").is_file():
+                pin["template"] = digest(template.read_text(encoding="utf-8"))[:16]
         params = {"dtype": self.dtype, "max_pixels": self.max_pixels, **digests, **self.extra, **pin}
         return ModelSpec(adapter=self.name, name=self.name, revision=version, params=params)
 
@@ -127,11 +134,21 @@ class LocalJudge(ABC):
         if hub is not None and spec.params.get("repo") == hub.repo:
             self.checkpoint.keep_to(str(spec.params.get("commit", "")))
 
+    @contextmanager
+    def _naming_place(self) -> Iterator[None]:
+        """What fails at the Hub says which option can be given instead."""
+        try:
+            yield
+        except WideSpectrumError as error:
+            raise type(error)(str(error).replace("as checkpoint=", f"as {self.place}=")) from error
+
     @cached_property
     def model(self) -> Qwen3VL:
         """The loaded model."""
+        with self._naming_place():
+            folder = self.checkpoint.path
         return Qwen3VL.open(
-            self.checkpoint.path,
+            folder,
             adapter=self.adapter,
             device=self.device,
             dtype=self.dtype,

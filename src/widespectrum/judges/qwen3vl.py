@@ -201,9 +201,11 @@ class Qwen3VL:
         return np.concatenate(found)
 
     def token_ids(self, words: Sequence[str]) -> list[int]:
-        """The id of each word. InputError where one is not a single token of this vocabulary."""
+        """The id of each word. InputError where one is not a single token of this vocabulary, and of its own."""
         found = {word: self._text.plain_ids(word) for word in words}
-        if wrong := [word for word, ids in found.items() if len(ids) != 1]:
+        ids = [each[0] for each in found.values() if len(each) == 1]
+        wrong = [word for word, each in found.items() if len(each) != 1 or ids.count(each[0]) > 1]
+        if wrong:
             raise InputError(
                 f"the tokenizer of {self.tokenizer.name_or_path} does not read {', '.join(map(repr, wrong))} as one "
                 "token each: give a checkpoint of Qwen3-VL"

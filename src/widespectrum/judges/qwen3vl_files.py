@@ -39,9 +39,12 @@ def check_folder(folder: Path) -> None:
 def is_lora(folder: Path) -> bool:
     """Whether a folder holds a LoRA as peft saves it, not a whole model. InputError where it holds neither."""
     if (folder / "adapter_config.json").is_file():
-        kind = read_config(folder / "adapter_config.json").get("peft_type")
-        if kind != "LORA":
+        settings = read_config(folder / "adapter_config.json")
+        if (kind := settings.get("peft_type")) != "LORA":
             raise InputError(f"{folder} holds an adapter of type {kind!r}: expected LORA")
+        # peft imports the module that this names.
+        if settings.get("megatron_config"):
+            raise InputError(f"{folder} holds a LoRA for Megatron: expected one of transformers")
         if not (folder / "adapter_model.safetensors").is_file():
             raise InputError(f"{folder} lacks adapter_model.safetensors: save the LoRA again with save_pretrained")
         return True
