@@ -77,8 +77,8 @@ def test_probabilities_are_those_of_the_conversation(judge):
             rival,
             "\nThe second image:\n",
             image,
-            "\nAnswer with one digit and nothing else: 1 if the first image matches better, 2 if the second image does, "
-            "3 for a tie.",
+            "\nAnswer with one digit and nothing else: 1 if the first image matches better, 2 if the second image "
+            "does, 3 for a tie.",
         ],
     )
     logits = judge.model.next_logits([encoded], batch_size=1)[0].double().numpy()
@@ -94,9 +94,7 @@ def test_probabilities_are_those_of_the_conversation(judge):
 
 def test_swapping_the_images_is_the_other_order(judge):
     image, rival = noise(90, 60), noise(50, 70, 1)
-    one, two = judge.judge(
-        [question("first", image=image, rival=rival), question("second", image=rival, rival=image)]
-    )
+    one, two = judge.judge([question("first", image=image, rival=rival), question("second", image=rival, rival=image)])
     assert two.outcome == 1 - one.outcome
     assert two.raw == one.raw
     assert two.details["probabilities"]["rival"] == pytest.approx(one.details["probabilities"]["image"], rel=1e-5)
@@ -108,7 +106,7 @@ def test_batches_change_nothing_and_order_is_kept(folder, judge):
         for seed, (order, text, size) in enumerate(
             [
                 ("first", "x", (64, 64)),
-                ("second", "a much longer prompt " * 9, (120, 40)),
+                ("second", "a much longer prompt, " * 9 + "really", (120, 40)),
                 ("first", "<|image_pad|> and <|im_end|>", (40, 120)),
                 ("second", "漢字", (100, 100)),
                 ("first", "dim", (64, 65)),
@@ -181,17 +179,16 @@ def test_without_a_folder_it_is_pinned_to_a_commit_of_the_hub():
 )
 def test_wrong_options(folder, options, message):
     (folder / "empty").mkdir(exist_ok=True)
-    given = {name: value.replace("FOLDER", str(folder)) if isinstance(value, str) else value for name, value in options.items()}
+    if "checkpoint" in options:
+        options = {"checkpoint": options["checkpoint"].replace("FOLDER", str(folder))}
     with pytest.raises(InputError, match=message):
-        loaded(folder, **given)
+        loaded(folder, **options)
 
 
-def test_a_vocabulary_without_the_digits(tmp_path, monkeypatch):
-    monkeypatch.setattr(made, "MERGES", [*made.MERGES, ("1", "2")])
-    judge = loaded(made.checkpoint(tmp_path / "other"))
-    monkeypatch.setattr(LocalVLMJudge, "answers", ("1", "12", "123"))
-    with pytest.raises(InputError, match="does not read '123' as one token each: give a checkpoint of Qwen3-VL"):
-        judge.judge([question()])
+def test_a_vocabulary_without_the_answers(folder, monkeypatch):
+    monkeypatch.setattr(LocalVLMJudge, "answers", ("1", "12"))
+    with pytest.raises(InputError, match="does not read '12' as one token each: give a checkpoint of Qwen3-VL"):
+        loaded(folder).judge([question()])
 
 
 def test_a_lack_of_memory_is_for_the_next_run(folder, monkeypatch):
