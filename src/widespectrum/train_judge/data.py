@@ -21,15 +21,27 @@ from tqdm import tqdm
 
 from widespectrum.errors import InputError, RunFolderError, UnknownNameError
 from widespectrum.functional import DIMENSIONS
+from widespectrum.hub import download_snapshot, resolve_revision
 from widespectrum.images import decode
 from widespectrum.prompts.images import to_rgb
-from widespectrum.registry import unknown
+
+from .base import or_local
 
 if TYPE_CHECKING:
     import datasets
     from PIL.Image import Image
 
-__all__ = ["ABSENT", "LEVELS", "Annotated", "Example", "Material", "dimensions_of", "look_through", "open_data", "target"]
+__all__ = [
+    "ABSENT",
+    "LEVELS",
+    "Annotated",
+    "Example",
+    "Material",
+    "dimensions_of",
+    "look_through",
+    "open_data",
+    "target",
+]
 
 LEVELS = {
     "background": (-1, 2),
@@ -113,7 +125,9 @@ def dimensions_of(text: str) -> tuple[str, ...]:
     names = [name.strip().replace("_", " ") for name in text.split(",") if name.strip()]
     for name in names:
         if name not in LEVELS:
-            raise UnknownNameError(str(unknown("dimension", name, LEVELS)))
+            raise UnknownNameError(
+                f"--dimensions: unknown {name!r}; expected eleven, all, or some of {', '.join(LEVELS)}"
+            )
     if not names:
         raise InputError(f"--dimensions: expected eleven, all, or names with commas between them, got {text!r}")
     return tuple(sorted(set(names)))
@@ -151,8 +165,6 @@ def open_data(data: str, revision: str | None, dimensions: Sequence[str]) -> Ann
     InputError in one sentence where there is none, it cannot be read, or it has not the columns of
     VisionRewardDB-Image; HubError where the Hub cannot be reached.
     """
-    from widespectrum.hub import download_snapshot, resolve_revision
-
     path = Path(data).expanduser()
     if path.exists() and revision is not None:
         raise InputError(f"--revision {revision}: {data} is on this machine, only a dataset of the Hub has revisions")
@@ -160,8 +172,9 @@ def open_data(data: str, revision: str | None, dimensions: Sequence[str]) -> Ann
         return Annotated(path.resolve().name, "", _table(data, _parquet_files(data, path), dimensions))
     if data.count("/") != 1 or data.startswith((".", "/", "~")):
         raise InputError(f"{data}: there is nothing; expected a folder, a .parquet file, or a dataset of the Hub")
-    commit = resolve_revision(data, "dataset", revision)
-    folder = download_snapshot(data, "dataset", commit, patterns=["*.parquet"])
+    with or_local("a folder with its Parquet files"):
+        commit = resolve_revision(data, "dataset", revision)
+        folder = download_snapshot(data, "dataset", commit, patterns=["*.parquet"])
     return Annotated(data, commit, _table(data, _parquet_files(data, folder), dimensions))
 
 
@@ -173,7 +186,9 @@ def _table(data: str, files: list[str], dimensions: Sequence[str]) -> datasets.D
         table = datasets.load_dataset("parquet", data_files=files, split="train")
     except (DatasetsError, OSError, ValueError, pa.ArrowException) as error:
         reason = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{data} cannot be read as Parquet files of one schema ({reason}): download it again") from None
+        raise InputError(
+            f"{data} cannot be read as Parquet files of one schema ({reason}): download it again"
+        ) from None
     _check_schema(data, table.features, dimensions)
     # Encoded images are kept as they are: an image that cannot be decoded has to be counted, not to end the reading.
     return table.select_columns(["image", "annotation"]).cast_column("image", datasets.Image(decode=False))
@@ -225,9 +240,10 @@ def _look(image: Mapping[str, Any] | None) -> _Look:
 
 def _looks(table: datasets.Dataset) -> Iterator[_Look]:
     """A look at every image, in the order of the rows; few are in memory at a time."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(
-        total=len(table), desc="images looked through", unit="", delay=2, leave=False
-    ) as progress:
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(table), desc="images looked through", unit="", delay=2, leave=False) as progress,
+    ):
         for rows in table.select_columns(["image"]).iter(_GROUP):
             yield from pool.map(_look, rows["image"])
             progress.update(len(rows["image"]))
@@ -241,30 +257,48 @@ def look_through(data: Annotated, dimensions: Sequence[str], validation: int) ->
     """
     total = len(data.table)
     if not 0 < validation < total:
-        raise InputError(f"--validation {validation}: expected from 1 to {total - 1} rows, as {data.source} has {total:,}")
+        raise InputError(
+            f"--validation {validation}: expected from 1 to {total - 1} rows, as {data.source} has {total:,}"
+        )
     annotations = data.table["annotation"][:]
     looks = list(_looks(data.table))
-    held = {look.sha256 for look in looks[-validation:]}
     counts: Counter[str] = Counter()
-    splits: tuple[list[Example], list[Example]] = ([], [])
-    for row, (look, annotation) in enumerate(zip(looks, annotations, strict=True)):
-        is_held = row >= total - validation
-        problem = look.problem or ("" if is_held or look.sha256 not in held else "training images that are also in validation")
-        if problem or annotation is None:
-            counts[problem or "images without annotation"] += 1
-            continue
-        splits[is_held].extend(_examples(row, annotation, dimensions, counts))
-    _check_examples(data.source, splits[0], dimensions)
-    lines = [f"{look.sha256} {json.dumps(given, sort_keys=True)}\n" for look, given in zip(looks, annotations, strict=True)]
-    used = {example.row for split in splits for example in split}
+    train, held = _split(looks, annotations, dimensions, validation, counts)
+    _check_examples(data.source, train, dimensions)
+    lines = (
+        f"{look.sha256} {json.dumps(given, sort_keys=True)}\n" for look, given in zip(looks, annotations, strict=True)
+    )
+    used = sorted({example.row for example in (*train, *held)})
     return Material(
-        train=splits[0],
-        validation=splits[1],
+        train=train,
+        validation=held,
         images={row: looks[row].sha256 for row in used},
         sizes={row: size for row in used if (size := looks[row].size) is not None},
         digest=hashlib.sha256("".join(lines).encode()).hexdigest(),
         left_out=dict(sorted(counts.items())),
     )
+
+
+def _split(
+    looks: Sequence[_Look],
+    annotations: Sequence[Mapping[str, int | None] | None],
+    dimensions: Sequence[str],
+    validation: int,
+    counts: Counter[str],
+) -> tuple[list[Example], list[Example]]:
+    """The examples to learn from and to validate on; `counts` is added to."""
+    start = len(looks) - validation
+    held = {look.sha256 for look in looks[start:]}
+    found: tuple[list[Example], list[Example]] = ([], [])
+    for row, (look, annotation) in enumerate(zip(looks, annotations, strict=True)):
+        problem = look.problem
+        if not problem and row < start and look.sha256 in held:
+            problem = "training images that are also in validation"
+        if problem or annotation is None:
+            counts[problem or "images without annotation"] += 1
+            continue
+        found[row >= start].extend(_examples(row, annotation, dimensions, counts))
+    return found
 
 
 def _examples(

@@ -1,0 +1,111 @@
+"""How well a dimension judge agrees with the people who annotated, dimension by dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from widespectrum.functional import judge_agreement
+
+from .data import Example
+
+__all__ = ["CLASSES", "figures", "spearman"]
+
+Floats = NDArray[np.float64]
+
+CLASSES = (0, 1, 2)
+_FIGURES = ("quadratic_kappa", "accuracy", "majority_baseline")
+_RESAMPLES = 2000
+_LEVEL = 0.95
+
+
+def figures(
+    examples: Sequence[Example], probabilities: Floats, images: Mapping[int, str], dimensions: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The figures of every dimension, from `probabilities` (n, 3) of the answers 0, 1 and 2 to the examples.
+
+    `quadratic_kappa` and `accuracy` are those of the likeliest answer against the target; `majority_baseline` is the
+    accuracy of always giving the commonest target of these examples; `spearman` is the rank correlation of the expected
+    value Σ k·P(k) with the target. Each has `_ci_low` and `_ci_high`, by 2,000 resamples of images. `n_target` and
+    `n_answer` count the classes. `notes` say what is undefined and why, and which class no example has.
+    """
+    found = {}
+    for dimension in dimensions:
+        rows = [k for k, example in enumerate(examples) if example.dimension == dimension]
+        given = np.array([examples[k].target for k in rows], dtype=np.float64)
+        # Two rows with the same image are one image: they are drawn together.
+        clusters = [images[examples[k].row] for k in rows]
+        found[dimension] = _figures(given, np.asarray(probabilities, dtype=np.float64)[rows], clusters)
+    return found
+
+
+def _figures(given: Floats, probabilities: Floats, clusters: Sequence[str]) -> dict[str, Any]:
+    if not len(given):
+        return {"n": 0, "n_images": 0, "notes": {"n": "undefined: validation holds no example of this dimension"}}
+    answer, expected = probabilities.argmax(axis=1), probabilities @ np.array(CLASSES, dtype=np.float64)
+    agreement = judge_agreement(
+        answer.tolist(),
+        given.tolist(),
+        categories=CLASSES,
+        tie=None,
+        prompt_id=list(clusters),
+        image_seed=list(range(len(given))),
+        n_resamples=_RESAMPLES,
+        confidence_level=_LEVEL,
+    )
+    result: dict[str, Any] = {"n": len(given), "n_images": len(set(clusters))}
+    names = [f"{name}{end}" for name in _FIGURES for end in ("", "_ci_low", "_ci_high")]
+    result |= {name: agreement[name] for name in names if name in agreement}
+    result |= spearman(expected, given, clusters)
+    result |= {"n_target": agreement["n_reference"], "n_answer": agreement["n_verdict"]}
+    result["confusion_matrix"] = agreement["confusion_matrix"]
+    result["notes"] = _notes(result, agreement)
+    return result
+
+
+def _notes(result: Mapping[str, Any], agreement: Mapping[str, Any]) -> dict[str, str]:
+    notes = {name: agreement["notes"][name] for name in _FIGURES if name in agreement["notes"]}
+    # The clusters of these figures are images.
+    notes |= {
+        name: text.replace("prompts", "images") for name, text in agreement["cautions"].items() if name in _FIGURES
+    }
+    if "spearman" not in result:
+        notes["spearman"] = "undefined: the targets, or the expected values, are all the same"
+    for kind, says in (("n_target", "no validation example has the target"), ("n_answer", "the judge never answers")):
+        if absent := [str(k) for k, n in zip(CLASSES, result[kind], strict=True) if not n]:
+            notes[kind] = f"{says} {' or '.join(absent)}"
+    return notes
+
+
+def _correlation(one: Floats, other: Floats) -> Floats:
+    """Pearson's correlation of the rows of two arrays (m, n), NaN where one is constant."""
+    one, other = one - one.mean(axis=1, keepdims=True), other - other.mean(axis=1, keepdims=True)
+    scale = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+    found: Floats = np.divide((one * other).sum(axis=1), scale, out=np.full(len(scale), np.nan), where=scale > 0)
+    return found
+
+
+def spearman(one: Floats, other: Floats, clusters: Sequence[str], seed: int = 0) -> dict[str, float]:
+    """Spearman's rank correlation with a percentile interval over `clusters`; empty where it is undefined."""
+
+    def ranked(rows: NDArray[np.intp]) -> Floats:
+        return _correlation(rankdata(one[rows], axis=1), rankdata(other[rows], axis=1))
+
+    value = float(ranked(np.arange(len(one))[None])[0])
+    if np.isnan(value):
+        return {}
+    rng = np.random.default_rng(seed)
+    members: dict[str, list[int]] = {}
+    for row, name in enumerate(clusters):
+        members.setdefault(name, []).append(row)
+    groups = list(members.values())
+    drawn = []
+    for chosen in rng.integers(len(groups), size=(_RESAMPLES, len(groups))):
+        rows = np.array([row for k in chosen for row in groups[k]])
+        drawn.append(float(ranked(rows[None])[0]))
+    low, high = np.nanquantile(drawn, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return {"spearman": value, "spearman_ci_low": float(low), "spearman_ci_high": float(high)}
