@@ -57,7 +57,11 @@ def test_a_missing_extra_gives_the_pip_command():
         ("rule", {"reward": 1}, "judge 'rule' has no option 'reward'; its options: reward_model"),
         ("random", {"seed": 1}, "judge 'random' has no option 'seed'; its options: none"),
         ("sharpness", {"measure": "exposure"}, "judge 'sharpness' has no option 'measure'; its options: none"),
-        ("measured", {}, "judge 'measured' needs the option 'measure': write measured[measure=...], or measure = ... in the run file"),
+        (
+            "measured",
+            {},
+            "judge 'measured' needs the option 'measure': write measured[measure=...], or measure = ... in the run file",
+        ),
     ],
 )
 def test_wrong_options(name, options, message):
