@@ -60,7 +60,8 @@ def test_a_missing_extra_gives_the_pip_command():
         (
             "measured",
             {},
-            "judge 'measured' needs the option 'measure': write measured[measure=...], or measure = ... in the run file",
+            "judge 'measured' needs the option 'measure': write measured[measure=...], "
+            "or measure = ... in the run file",
         ),
     ],
 )
