@@ -5,8 +5,7 @@
         server.requests[0].body["messages"]
 
 `serving` takes replies in the order of the requests (the last one is repeated), or a function of the request's body.
-A reply is a text, a value that is sent as JSON text, or a `Reply`. Import it from
-`tests.chat_server`.
+A reply is a text, a value that is sent as JSON text, or a `Reply`. Import it from `tests.chat_server`.
 """
 
 import json
@@ -18,10 +17,15 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from unittest import mock
 
+USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer: the model's text, or an error `status`, or a raw `body`; after `delay` seconds, or `cut` half-way."""
+    """One answer: the model's text, or an error `status`, or a raw `body`; after `delay` seconds, or `cut` half-way.
+
+    With `chunked` it comes in chunks, the last of which a `cut` leaves out. `usage` None leaves out the figures.
+    """
 
     text: str | None = None
     status: int = 200
@@ -33,6 +37,8 @@ class Reply:
     finish_reason: str = "stop"
     delay: float = 0
     cut: bool = False
+    chunked: bool = False
+    usage: Mapping | None = field(default_factory=lambda: dict(USAGE))
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Server(ThreadingHTTPServer):
     """What `serving` gives: where it is, what it received, and how many requests there were at a time."""
 
     daemon_threads = False
+    request_queue_size = 128
 
     def __init__(self, replies: Sequence | Callable) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -82,7 +89,6 @@ def completion(reply: Reply, number: int) -> str:
     if reply.status != 200:
         return json.dumps({"error": {"message": reply.error, "type": "test", "code": reply.code}})
     message = {"role": "assistant", "content": reply.text, "refusal": reply.refusal}
-    usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
     return json.dumps(
         {
             "id": f"chatcmpl-{number}",
@@ -90,7 +96,7 @@ def completion(reply: Reply, number: int) -> str:
             "created": 1,
             "model": "tiny-2025",
             "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
-            "usage": usage,
+            **({} if reply.usage is None else {"usage": reply.usage}),
         }
     )
 
@@ -109,11 +115,15 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.at_once -= 1
         content = completion(reply, len(server.requests)).encode()
+        length = {"Transfer-Encoding": "chunked"} if reply.chunked else {"Content-Length": str(len(content))}
+        if reply.chunked:
+            # The older one, which closes the connection after every reply, knows no chunks.
+            self.protocol_version, self.close_connection = "HTTP/1.1", True
+            content = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (content[:9], content[9:], b""))
         try:
             self.send_response(reply.status)
-            for name, value in {"Content-Type": "application/json", **reply.headers}.items():
+            for name, value in {"Content-Type": "application/json", **reply.headers, **length}.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content[: len(content) // 2] if reply.cut else content)
         except ConnectionError:

@@ -2,6 +2,7 @@
 
 import datetime
 import email.utils
+import json
 import re
 
 import pytest
@@ -10,6 +11,13 @@ from tests.chat.asking import GOOD, KEY, MESSAGES, SCHEMA, lines, opened
 from tests.chat_server import Reply, serving
 from widespectrum.chat import BadReplyError, Chat, Endpoint
 from widespectrum.errors import InputError, ModelError
+
+# As OpenRouter says it.
+FLAGGED = json.dumps(
+    {"error": {"code": 403, "message": "flagged", "metadata": {"reasons": ["violence"], "flagged_input": "blood"}}}
+)
+ODD = {"Content-Type": "application/json; charset=zip"}
+SSE = {"Content-Type": "text/event-stream"}
 
 
 def test_what_is_asked_and_what_the_journal_says_of_it(journal):
@@ -70,10 +78,19 @@ def test_what_stands_around_the_reply_is_passed_over(journal, text):
         ({"rating": "3"}, "bad", r"\$\.rating: '3' is not of type 'integer'"),
         (Reply('{"rat', finish_reason="length"), "bad", "cut off at the token limit"),
         (Reply(None, refusal="I cannot."), "bad", "a refusal: I cannot."),
-        (Reply(None, finish_reason="content_filter"), "bad", r"no text \(finish reason content_filter\)"),
+        (Reply("I cannot.", refusal="I cannot."), "bad", "a refusal: I cannot."),
+        (Reply(None, finish_reason="error"), "bad", r"no text \(finish reason error\)"),
         (Reply(body="<html>busy</html>"), "error", "no chat completion came: <html>busy</html>"),
         (Reply(body='{"error": {"message": "busy"}}'), "error", "no chat completion came"),
         (Reply(body='{"choices": []}'), "error", "no chat completion came"),
+        (Reply(body='{"choices": [null], "usage": 3}'), "error", "no chat completion came"),
+        (Reply(body='{"choices": [{"mess'), "error", "no chat completion came"),
+        (Reply(body='data: {"choices": [{"delta": {}}]}\n\ndata: [DONE]\n\n', headers=SSE), "error", "came: data:"),
+        (Reply('{"rating": 3}', chunked=True, cut=True), "error", "no connection: peer closed connection"),
+        (Reply(body="no gzip", headers={"Content-Encoding": "gzip"}), "error", "no connection: .*incorrect header"),
+        (Reply('{"rating": 3}', headers=ODD), "error", "no reply that can be read: "),
+        (Reply(status=500, headers=ODD), "error", "no reply that can be read: "),
+        ({"rating": 3, "why": "sharp"}, "bad", r"Additional properties are not allowed \('why' was unexpected\)"),
         (Reply(status=408), "error", "408: something went wrong"),
         (Reply(status=409), "error", "409"),
         (Reply(status=500), "error", "500"),
@@ -142,6 +159,33 @@ def test_a_reply_that_never_fits_is_handed_over(journal, pauses):
         assert (caught.value.key, caught.value.raw) == ("q", '{"rating": "three"}')
         assert len(server.requests) == 3
     assert [line["status"] for line in lines(journal)] == ["bad"] * 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "requests", "is_refused", "raw"),
+    [
+        (Reply(None, refusal="I cannot."), 2, True, "I cannot."),
+        (Reply("Sorry.", refusal="I cannot."), 2, True, "Sorry."),
+        (Reply('{"rat', finish_reason="content_filter"), 1, True, '{"rat'),
+        (Reply(None, finish_reason="content_filter: SAFETY"), 1, True, ""),
+        (Reply(status=400, code="content_policy_violation"), 1, True, "content_policy_violation"),
+        (Reply(status=403, body=FLAGGED), 1, True, "flagged_input"),
+        (Reply(body=FLAGGED), 1, True, "flagged_input"),
+        (Reply(status=400, code="context_length_exceeded"), 1, False, "context_length_exceeded"),
+        (Reply("Sorry, I cannot."), 2, False, "Sorry, I cannot."),
+    ],
+)
+def test_a_refusal_is_told_from_a_reply_that_does_not_fit(journal, pauses, reply, requests, is_refused, raw):
+    with serving([reply]) as server, opened(server, journal, attempts=2) as chat:
+        with pytest.raises(BadReplyError, match="but declined" if is_refused else "that fits the schema") as caught:
+            chat.ask("q", MESSAGES, SCHEMA)
+        assert (caught.value.refused, len(server.requests)) == (is_refused, requests)
+        assert caught.value.raw == raw or (raw in caught.value.raw and '"error"' in caught.value.raw)
+
+
+def test_a_reply_that_fits_counts_whatever_the_reason_why_it_ended(journal):
+    with serving([Reply('{"rating": 3}', finish_reason="content_filter")]) as server, opened(server, journal) as chat:
+        assert chat.ask("q", MESSAGES, SCHEMA) == GOOD
 
 
 @pytest.mark.parametrize(

@@ -29,17 +29,18 @@ def test_questions_that_cannot_be_asked(journal, question, message):
     assert server.requests == []
 
 
-def test_as_many_are_asked_at_a_time_as_allowed(journal):
-    meeting = threading.Barrier(3, timeout=20)
+@pytest.mark.parametrize("count", [3, 8])
+def test_as_many_are_asked_at_a_time_as_allowed(journal, count):
+    meeting = threading.Barrier(count, timeout=20)
 
     def reply(body):
         meeting.wait()
         return GOOD
 
-    with serving(reply) as server, opened(server, journal, concurrency=3) as chat:
-        found = dict(chat.ask_all(questions(9)))
-    assert found == {f"q{number}": GOOD for number in range(9)}
-    assert server.most_at_once == 3
+    with serving(reply) as server, opened(server, journal, concurrency=count) as chat:
+        found = dict(chat.ask_all(questions(3 * count)))
+    assert found == {f"q{number}": GOOD for number in range(3 * count)}
+    assert server.most_at_once == count
     assert sorted(line["key"] for line in lines(journal)) == sorted(found)
 
 

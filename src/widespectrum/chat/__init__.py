@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from .client import Chat
 from .endpoint import Endpoint
+from .pictures import Shown
 from .questions import Question
-from .replies import BadReplyError
+from .replies import BadReplyError, Reply
+from .tokens import Pricing
 
-__all__ = ["BadReplyError", "Chat", "Endpoint", "Question"]
+__all__ = ["BadReplyError", "Chat", "Endpoint", "Pricing", "Question", "Reply", "Shown"]

@@ -68,23 +68,31 @@ class Shown:
     """
 
     def __init__(self, image: PIL.Image.Image, max_side: int) -> None:
-        self._image = image
-        self.max_side = max_side
+        if max_side < 1:
+            raise InputError(f"max_side is {max_side}, expected 1 or more")
+        self.image, self.max_side = image, max_side
         self._lock = threading.Lock()
+        self._source: str | None = None
+        self._picture: Picture | None = None
 
     def source(self, where: str) -> str:
         """As the function `source` has it."""
         with self._lock:
-            return self._source(where)
+            if self._source is None:
+                self._source = source(self.image, where)
+            return self._source
 
     def picture(self, where: str) -> Picture:
         """As `prepare` has it."""
         with self._lock:
-            return self._picture(where)
+            if self._picture is None:
+                self._picture = prepare(self.image, self.max_side, where)
+            return self._picture
+
 
 def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
-    """An upright RGB copy."""
-    upright = ImageOps.exif_transpose(image)
+    """The image upright and in RGB: itself where it is that already."""
+    upright = image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
     if upright.mode.startswith(("I", "F")):
         raise ValueError(f"more than 8 bits per channel, mode {upright.mode}")
     return to_rgb(upright)
@@ -105,34 +113,43 @@ def _picture(image: PIL.Image.Image | bytes, max_side: int) -> Picture:
         fits = max(image.size) <= max_side and image.getexif().get(_ORIENTATION, 1) == 1
         if fits and image.format in _SENT_AS_THEY_ARE:
             return Picture(content, _SENT_AS_THEY_ARE[image.format], image.size)
-    rgb = _upright(image)
+    rgb = _upright(image).copy()
+    # Where a comment stands, which would be sent along.
+    rgb.info = {}
     rgb.thumbnail((max_side, max_side), PIL.Image.Resampling.LANCZOS, reducing_gap=None)
     buffer = BytesIO()
     rgb.save(buffer, "JPEG", quality=95, subsampling=0)
     return Picture(buffer.getvalue(), "image/jpeg", rgb.size)
 
 
-def source(image: PIL.Image.Image | bytes, where: str) -> str:
+def source(image: PIL.Image.Image | bytes | Shown, where: str) -> str:
     """The sha256 of encoded bytes, or of the upright RGB pixels of a Pillow image.
 
     It is known before anything is encoded, and is the same with every version of an encoder. Raises InputError,
     with `where` in front, where the image cannot be read.
     """
+    if isinstance(image, Shown):
+        return image.source(where)
     if isinstance(image, bytes):
         return hashlib.sha256(image).hexdigest()
     try:
         rgb = _upright(image)
+        content = rgb.tobytes()
     except _UNREADABLE as error:
         raise InputError(f"{where} cannot be read ({error}): replace it, or leave the question out") from None
-    return hashlib.sha256(f"RGB {rgb.width} {rgb.height}\n".encode() + rgb.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"RGB {rgb.width} {rgb.height}\n".encode())
+    digest.update(content)
+    return digest.hexdigest()
 
 
-def prepare(image: PIL.Image.Image | bytes, max_side: int, where: str) -> Picture:
+def prepare(image: PIL.Image.Image | bytes | Shown, max_side: int, where: str) -> Picture:
     """The image as it is sent: no side longer than `max_side` pixels.
 
     Upright JPEG, PNG and WebP bytes that are small enough stay as they are; all else becomes a JPEG of quality 95
     without metadata. Raises InputError, with `where` in front, where the image cannot be read.
     """
+    if isinstance(image, Shown):
+        return image.picture(where)
     try:
         return _picture(image, max_side)
     except _UNREADABLE as error:

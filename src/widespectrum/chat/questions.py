@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from widespectrum.errors import InputError
 
-from .pictures import Picture, source
+from .pictures import Picture, Shown, source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,15 +20,27 @@ _IN_WORDS = "Answer with one JSON object and with nothing else. It must fit this
 
 
 class Question(NamedTuple):
-    """What to ask: a key of its own, chat messages, the JSON schema of the reply, and images (Pillow or encoded).
+    """What to ask: a key of its own, chat messages, the JSON schema of the reply, and images.
 
-    The images follow the text of the last user message, in the given order.
+    Images are Pillow's, encoded, or `Shown`, which is for those that several questions hold. They follow the text of
+    the last user message, in the given order.
     """
 
     key: str
     messages: Sequence[Mapping[str, Any]]
     schema: Mapping[str, Any]
-    images: Sequence[Image | bytes] = ()
+    images: Sequence[Image | bytes | Shown] = ()
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it holds images that are not to be encoded by the caller."""
+        return any(isinstance(image, Shown) for image in self.images)
+
+    def checked_key(self) -> str:
+        """The key; InputError where it is none."""
+        if not self.key or not isinstance(self.key, str):
+            raise InputError(f"a question has the key {self.key!r}: give it a word of its own")
+        return self.key
 
     def places(self) -> list[str]:
         """What each image is called in an error."""
@@ -36,31 +48,34 @@ class Question(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A question that is ready to be sent; `schema` is canonical JSON, `digest` covers all that shapes the reply."""
+    """A question that is ready to be sent; `schema` is canonical JSON, `digest` covers all that shapes the reply.
+
+    `max_side` is the longest side in pixels that its images may have.
+    """
 
     key: str
     messages: list[dict[str, Any]]
     schema: str
     digest: str
+    max_side: int
     pictures: tuple[Picture, ...] = ()
 
     @classmethod
     def of(cls, question: Question, options: Mapping[str, Any], max_side: int) -> Request:
         """The request of a question, its images not yet encoded; InputError where the question cannot be asked."""
-        key, messages = question.key, [dict(message) for message in question.messages]
-        if not key or not isinstance(key, str):
-            raise InputError(f"a question has the key {key!r}: give it a word of its own")
+        key, messages = question.checked_key(), [dict(message) for message in question.messages]
         if not any(message.get("role") == "user" for message in messages):
             raise InputError(f"the question {key!r} has no message of the role user: add one")
         sources = [source(*pair) for pair in zip(question.images, question.places(), strict=True)]
+        limits = [each.max_side if isinstance(each, Shown) else max_side for each in question.images]
         facts = {
             **options,
             "messages": messages,
             "schema": question.schema,
-            "images": [{"source": each, "max_side": max_side} for each in sources],
+            "images": [{"source": each, "max_side": limit} for each, limit in zip(sources, limits, strict=True)],
         }
         try:
-            return cls(key, messages, _canonical(question.schema), digest(facts))
+            return cls(key, messages, _canonical(question.schema), digest(facts), max(limits, default=max_side))
         except UnicodeEncodeError:
             raise InputError(f"the question {key!r} holds half a surrogate pair: correct its text") from None
 

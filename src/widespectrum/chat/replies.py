@@ -16,7 +16,6 @@ from widespectrum.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     import jsonschema.protocols
-    import openai
 
 __all__ = ["BadReplyError", "Outcome", "Reply", "failure", "parse", "read_body", "validator", "writable"]
 
@@ -200,7 +199,7 @@ def _retry_after(value: str | None) -> float | None:
     return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
 
 
-def failure(error: openai.APIError, hide: Callable[[str], str]) -> Outcome:
+def failure(error: Exception, hide: Callable[[str], str]) -> Outcome:
     """The outcome of a request on which the SDK raised; `hide` takes secrets out of what the server said."""
     import openai
 
@@ -208,7 +207,8 @@ def failure(error: openai.APIError, hide: Callable[[str], str]) -> Outcome:
         return Outcome(status="error", error="no reply in time")
     if not isinstance(error, openai.APIStatusError):
         cause = error.__cause__ or error
-        return Outcome(status="error", error=_one_line(hide(f"no connection: {cause or type(cause).__name__}")))
+        what = "no connection" if isinstance(error, openai.APIConnectionError) else "no reply that can be read"
+        return Outcome(status="error", error=_one_line(hide(f"{what}: {str(cause) or type(cause).__name__}")))
     said = error.body.get("message") if isinstance(error.body, Mapping) else error.body
     kind = _reason(error.body) or error.code
     return Outcome(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from widespectrum.budget import Budget
+from widespectrum.errors import BudgetSpentError
 from widespectrum.protocols import Spent, Tokens
 
 from .replies import Outcome
@@ -23,14 +25,22 @@ class Ledger:
         self._lock = threading.Lock()
         self._calls = self._input = self._output = 0
         self._cost: float | None = 0.0
+        self._over: BudgetSpentError | None = None
 
-    def reserve(self, tokens: Tokens) -> float:
-        """Allow one request of about so many tokens; the amount that `settle` wants back.
+    def reserve(self, estimate: Callable[[], Tokens]) -> float:
+        """Allow one request that takes about as many tokens as `estimate` says; the amount that `settle` wants back.
 
-        Raises BudgetSpentError where it does not fit any more, InputError where a cost is limited and no price known.
+        Raises BudgetSpentError where it does not fit any more, and from then on: a smaller request does not slip
+        through. InputError where a cost is limited and no price known.
         """
-        price = None if self.pricing is None else self.pricing.cost(tokens)
-        reserved = 0.0 if self.budget is None else self.budget.reserve(price)
+        price = None if self.pricing is None else self.pricing.cost(estimate())
+        if self._over is not None:
+            raise BudgetSpentError(str(self._over))
+        try:
+            reserved = 0.0 if self.budget is None else self.budget.reserve(price)
+        except BudgetSpentError as error:
+            self._over = error
+            raise
         with self._lock:
             self._calls += 1
         return reserved
