@@ -63,10 +63,11 @@ def annotate(
         "checks": checks,
         "seed": seed,
     }
+    codes = given["raters"]
     settings = {name: value for name, value in given.items() if value is not None}
-    if "raters" in settings:
+    if isinstance(codes, tuple):
         # One rater alone cannot overlap with anybody.
-        settings.setdefault("overlap", min(2, len(settings["raters"])))
+        settings.setdefault("overlap", min(2, len(codes)))
     _check_use(settings, table, export=export, status=status, marks=[include_failed, include_unfinished, replace])
     if status:
         _status(run)

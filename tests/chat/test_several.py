@@ -18,6 +18,7 @@ from widespectrum.errors import InputError, ModelError
         (Question("q", MESSAGES[:1], SCHEMA), "'q' has no message of the role user"),
         (Question("q", [{"role": "user", "content": "\ud800"}], SCHEMA), "half a surrogate pair"),
         (Question("q", MESSAGES, {"type": "nothing"}), "not a JSON schema .*'nothing' is not valid"),
+        (Question("q", MESSAGES, SCHEMA, captions=("one",)), "has 1 captions for 0 images: give as many, or none"),
     ],
 )
 def test_questions_that_cannot_be_asked(journal, question, message):

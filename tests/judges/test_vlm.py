@@ -97,7 +97,9 @@ def test_a_request_shows_the_prompt_and_the_images_in_order_and_nothing_else():
         assert system == {"role": "system", "content": instruction("verdict").text}
         assert [image.size for image in endpoints.images(received.body)] == sizes
         assert prompt().text in endpoints.text(received.body)
-        assert [part["type"] for part in user["content"]] == ["text", "image_url", "image_url"]
+        assert [part["type"] for part in user["content"]] == ["text", "text", "image_url", "text", "image_url"]
+        captions = [part["text"] for part in user["content"] if part["type"] == "text"][1:]
+        assert captions == ["The first image:", "The second image:"]
         assert received.body["temperature"] == 0
         # What a model writes first it cannot fit to its verdict afterwards.
         schema = received.body["response_format"]["json_schema"]

@@ -154,6 +154,7 @@ class Chat:
         messages: Sequence[Mapping[str, Any]],
         schema: Mapping[str, Any],
         images: Sequence[Image | bytes | Shown] = (),
+        captions: Sequence[str] = (),
     ) -> dict[str, Any]:
         """The reply to one question, from the journal where it was answered already.
 
@@ -161,7 +162,7 @@ class Chat:
         where it does not answer or refuses the request; InputError where the key, the model or the base URL is wrong;
         BudgetSpentError where it does not fit into the budget.
         """
-        request, known = self._prepare(Question(key, messages, schema, images))
+        request, known = self._prepare(Question(key, messages, schema, images, captions))
         return (self._answer(request, threading.Event()) if known is None else known).value
 
     def raw_reply(self, question: Question) -> str | None:

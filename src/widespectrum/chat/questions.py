@@ -23,13 +23,14 @@ class Question(NamedTuple):
     """What to ask: a key of its own, chat messages, the JSON schema of the reply, and images.
 
     Images are Pillow's, encoded, or `Shown`, which is for those that several questions hold. They follow the text of
-    the last user message, in the given order.
+    the last user message, in the given order, each after its line of `captions` where there are any.
     """
 
     key: str
     messages: Sequence[Mapping[str, Any]]
     schema: Mapping[str, Any]
     images: Sequence[Image | bytes | Shown] = ()
+    captions: Sequence[str] = ()
 
     @property
     def is_shown(self) -> bool:
@@ -58,6 +59,7 @@ class Request(NamedTuple):
     schema: str
     digest: str
     max_side: int
+    captions: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
 
     @classmethod
@@ -66,6 +68,11 @@ class Request(NamedTuple):
         key, messages = question.checked_key(), [dict(message) for message in question.messages]
         if not any(message.get("role") == "user" for message in messages):
             raise InputError(f"the question {key!r} has no message of the role user: add one")
+        if question.captions and len(question.captions) != len(question.images):
+            raise InputError(
+                f"the question {key!r} has {len(question.captions)} captions for {len(question.images)} images: give "
+                "as many, or none"
+            )
         sources = [source(*pair) for pair in zip(question.images, question.places(), strict=True)]
         limits = [each.max_side if isinstance(each, Shown) else max_side for each in question.images]
         facts = {
@@ -74,8 +81,11 @@ class Request(NamedTuple):
             "schema": question.schema,
             "images": [{"source": each, "max_side": limit} for each, limit in zip(sources, limits, strict=True)],
         }
+        # Not named where there are none, so that journals of questions without them stay good.
+        facts |= {"captions": list(question.captions)} if question.captions else {}
         try:
-            return cls(key, messages, _canonical(question.schema), digest(facts), max(limits, default=max_side))
+            schema, largest = _canonical(question.schema), max(limits, default=max_side)
+            return cls(key, messages, schema, digest(facts), largest, tuple(question.captions))
         except UnicodeEncodeError:
             raise InputError(f"the question {key!r} holds half a surrogate pair: correct its text") from None
 
@@ -98,7 +108,9 @@ def compose(request: Request, images: list[dict[str, Any]], *, in_words: bool) -
     messages = [dict(message) for message in request.messages]
     if images:
         last = [message for message in messages if message["role"] == "user"][-1]
-        last["content"] = _as_parts(last["content"]) + images
+        captions = [_as_parts(caption) for caption in request.captions] or [[] for _ in images]
+        parts = [part for caption, image in zip(captions, images, strict=True) for part in (*caption, image)]
+        last["content"] = _as_parts(last["content"]) + parts
     if not in_words:
         return messages
     words, first = _IN_WORDS + request.schema, messages[0]

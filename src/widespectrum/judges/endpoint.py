@@ -39,11 +39,14 @@ _TEMPERATURE_REFUSED = re.compile(r"\((4(?:00|22): .*\btemperature\b.*)\): ", re
 
 
 class Form(NamedTuple):
-    """A question as it is put to the model: the text of the user, the JSON schema of the reply, and the images."""
+    """A question as it is put to the model: the text of the user, the JSON schema of the reply, and the images, each
+    after its line of `captions` where there are any.
+    """
 
     text: str
     schema: Mapping[str, Any]
     images: Sequence[Image]
+    captions: Sequence[str] = ()
 
 
 class VisionChatJudge(ABC):
@@ -223,7 +226,7 @@ class VisionChatJudge(ABC):
             {"role": "system", "content": self._texts["instruction"].text},
             {"role": "user", "content": form.text},
         ]
-        return ChatQuestion(key, messages, form.schema, shown)
+        return ChatQuestion(key, messages, form.schema, shown, form.captions)
 
     def _show(self, image: Image) -> Shown:
         """The image as it is sent, encoded once for the questions about it, which stand side by side."""

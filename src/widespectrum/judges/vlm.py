@@ -26,6 +26,10 @@ SCHEMA: Mapping[str, Any] = {
 }
 
 
+CAPTIONS = ("The first image:", "The second image:")
+"""What stands before each image, so that no model has to count them."""
+
+
 class VLMJudge(VisionChatJudge):
     """Sees the prompt and two images, and says which does more of what the prompt asks for, effects included.
 
@@ -47,7 +51,8 @@ class VLMJudge(VisionChatJudge):
         if question.rival is None or question.dimension != "overall":
             return Abstention("the verdict judge only compares two images under a prompt")
         images = [question.image, question.rival]
-        return Form(_text(question.prompt), SCHEMA, images[::-1] if question.order == "second" else images)
+        shown = images[::-1] if question.order == "second" else images
+        return Form(_text(question.prompt), SCHEMA, shown, CAPTIONS)
 
     def _answer(self, question: Question, reply: Reply) -> Answer:
         chosen = reply.value["verdict"]
@@ -57,4 +62,4 @@ class VLMJudge(VisionChatJudge):
 
 
 def _text(prompt: Prompt) -> str:
-    return f"The request:\n\n{prompt.text}\n\nThe two images follow, the first and then the second."
+    return f"The request:\n\n{prompt.text}\n\nThe two images follow."
