@@ -249,9 +249,7 @@ def test_reward_models_take_images_of_any_mode(name: str, mode: str, available: 
 
 RATED = ("overall", "effects", "main concept", "content", "expressed emotion")
 SAID = {"a": 1.0, "b": 1.0, "c": None}
-SAD = Prompt(
-    prompt_id="", text="a sad man", pair_id="man", role="wide_spectrum", dimensions=("emotion",), subset="sad"
-)
+SAD = Prompt(prompt_id="", text="a sad man", pair_id="man", role="wide_spectrum", dimensions=("emotion",), subset="sad")
 
 
 @pytest.mark.parametrize("name", JUDGES)
