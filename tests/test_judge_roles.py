@@ -1,15 +1,17 @@
 """Several judges in one run: whose answers count, what the others say, and how far the order sways them."""
 
 import json
+import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from widespectrum import columns, pipeline, runs, store
 from widespectrum.config import EvaluateConfig, parse_run_file, read_run_file
 from widespectrum.errors import InputError
 from widespectrum.results import evaluate, read_evaluation, read_results
-from widespectrum.types import ModelSpec, Verdict
+from widespectrum.types import DIMENSIONS, ModelSpec, Verdict
 
 EFFECTS = "photo-effects[size=48,strength=3]"
 SETTINGS = "\n[evaluate]\nn_resamples = 50\n"
@@ -57,6 +59,12 @@ def test_the_first_that_answered_counts_in_each_role(judged):
     assert pick(judged) == columns.Judges(verdict="pixel", effect="b", content="b", dimension="pixel")
     chosen = pick(judged, verdict_judge="a", effect_judge="c", content_judge="c")
     assert chosen == columns.Judges(verdict="a", effect="c", content="c", dimension="pixel")
+    # The judge of the verdicts goes before others that were named earlier.
+    assert pick(judged, verdict_judge="c") == columns.Judges("c", "c", "c", "pixel")
+
+
+def test_a_role_in_which_nobody_answered_stays_empty(run_copy):
+    assert pick(run_copy) == columns.Judges(verdict="pixel", effect="", content="", dimension="pixel")
 
 
 @pytest.mark.parametrize("role", columns.Judges._fields)
@@ -69,7 +77,9 @@ def test_what_counts_and_what_stands_beside(judged):
     config = parse_run_file(read_run_file(judged).text + SETTINGS + 'content_judge = "c"\n', check_paths=False)
     evaluate(judged, config)
     runs.save_run_file(judged, config)
-    values = read_results(judged).set_index(["model", "metric", "subset"])["value"]
+    results = read_results(judged).set_index(["model", "metric", "subset"])
+    values, low = results["value"], results["ci_low"]
+    assert 0 < low[EFFECTS, "success_rate/a", "all"] <= values[EFFECTS, "success_rate/a", "all"]
     assert read_evaluation(judged).judges == {"verdict": "pixel", "effect": "b", "content": "c", "dimension": "pixel"}
     rows = [n for n, pair in enumerate(pipeline.image_pairs(judged)) if pair.generator == EFFECTS]
     # A request that was refused is no success of any judge.
@@ -90,8 +100,39 @@ def test_the_sway_of_the_order_is_a_metric_of_the_judge(judged):
     pairs = len(pipeline.image_pairs(judged))
     assert results.loc[("a", "position_bias_rate"), "value"] == pytest.approx(np.mean(np.arange(pairs) % 4 == 0))
     assert results.loc[("a", "first_shown_rate"), "value"] == 1.0
+    # It rests on those alone whose verdict is turned round.
+    turned = {pair.prompts["original"].pair_id for pair in pipeline.image_pairs(judged)[::4]}
+    assert results.loc[("a", "first_shown_rate"), "n"] == len(turned)
+    assert results.loc[("a", "position_bias_rate"), "n"] > len(turned)
     assert results.loc[("pixel", "position_bias_rate"), "value"] == 0.0
     assert "b" not in results.index.get_level_values("model")
+
+
+def test_n_of_j_counts_the_pairs_that_are_rated_in_full(run_copy):
+    rated = {name.replace(" ", "_"): 0.5 for name in DIMENSIONS if name != "clarity"}
+    add_judge(run_copy, "partial", **rated)
+    text = read_run_file(run_copy).text + SETTINGS + 'dimension_judge = "partial"\n'
+    found = evaluate(run_copy, parse_run_file(text, check_paths=False))
+    results = {(each.model, each.metric): each for each in found if each.subset == "all"}
+    own = [pair for pair in pipeline.image_pairs(run_copy) if pair.generator == EFFECTS]
+    whole = [pair for pair in own if "clarity" not in pair.prompts["wide_spectrum"].dimensions]
+    assert results[EFFECTS, "delta_j_selected"].n == len(whole) < len(own)
+    assert (EFFECTS, "delta_j_all") not in results
+
+
+def test_a_person_who_saw_every_pair_once_has_no_sway(judged):
+    once = {"first": lambda n: float(n % 2), "both": lambda n: float(n % 2)}
+    add_judge(judged, "human:r1", **once)
+    # Half of the pairs in the other order.
+    rows = store.read(judged, "verdicts").to_pandas()
+    rater = (rows["judge"] == "human:r1") & (rows["order"] == "first")
+    rows.loc[rater & (rows.index % 4 < 2), "order"] = "second"
+    shutil.rmtree(judged / "verdicts")
+    store.append(judged, "verdicts", pa.Table.from_pandas(rows, schema=store.SCHEMAS["verdicts"], preserve_index=False))
+    assert {"first", "second", "both"} == set(rows.loc[rows["judge"] == "human:r1", "order"])
+    results = evaluate(judged, parse_run_file(read_run_file(judged).text + SETTINGS, check_paths=False))
+    assert not any(each.model == "human:r1" for each in results)
+    assert any(each.metric == "success_rate/human:r1" for each in results)
 
 
 def test_expressed_emotion_is_a_metric_of_the_generator(run_copy):
@@ -115,4 +156,7 @@ def test_expressed_emotion_is_a_metric_of_the_generator(run_copy):
     assert results.loc[(EFFECTS, "emotion_match", "emotion=sad"), "value"] == pytest.approx(0.25)
     assert results.loc[(EFFECTS, "emotion_match", "emotion=sad"), "n"] == emotions.count("sad")
     assert results.loc[(EFFECTS, "emotion_match", "all"), "value"] == pytest.approx(0.25)
+    # The happy ones are the control, and no part of the mean.
+    assert results.loc[(EFFECTS, "emotion_match", "all"), "n"] == emotions.count("sad")
+    assert results.loc[(EFFECTS, "emotion_face_rate", "all"), "n"] == len(emotions)
     assert results.loc[(EFFECTS, "emotion_face_rate", "all"), "value"] == 0.0

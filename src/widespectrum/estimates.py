@@ -11,7 +11,7 @@ import pandas as pd
 from .columns import optional_values, row_keys
 from .config import EvaluateConfig
 from .functional import anti_aesthetic_adherence
-from .types import MetricResult
+from .types import DIMENSIONS, MetricResult
 
 __all__ = ["REWARD_METRICS", "Collector", "Naming", "adherence"]
 
@@ -20,6 +20,14 @@ REWARD_METRICS = ("delta_reward", "reward_after", "escape_rate", "polish_overlap
 
 VERDICT_METRICS = ("accuracy", "f1", "f1_weighted", "auroc", "balanced_accuracy", "mcc", "always_wide_accuracy")
 """Metrics of a reward model that rest on the pairs with verdict 1 or 0."""
+
+RATED = {
+    "effect_gain": ("effect_io", "effect_ia"),
+    "effect_after": ("effect_ia",),
+    "content_preservation": ("content_io", "content_ia"),
+    "content_after": ("content_ia",),
+}
+"""The ratings that a metric of a generator rests on."""
 
 Naming = Callable[[str], str]
 
@@ -85,11 +93,22 @@ def _pairs_behind(metric: str, rows: pd.DataFrame) -> int:
         used = (is_ok & rows["verdict"].notna()) | (rows["status"] == "refused")
     elif metric in REWARD_METRICS:
         used = is_ok & rows["r_ia_po"].notna()
-    elif metric in ("effect_gain", "effect_after", "content_preservation", "content_after"):
-        used = is_ok & rows[f"{metric.partition('_')[0]}_ia"].notna()
+    elif metric in RATED:
+        used = is_ok & rows[list(RATED[metric])].notna().all(axis=1)
     elif metric.startswith(("delta_j", "j_after", "wilcoxon_j")):
-        used = is_ok & rows["j_ia"].notna()
+        used = is_ok & pd.Series([_has_j(metric, row) for row in rows.itertuples()], index=rows.index, dtype=bool)
     return int(rows.loc[used, "pair_id"].nunique())
+
+
+def _has_j(metric: str, row: Any) -> bool:
+    """Whether J is known of all dimensions that a figure sums up, of I_a and, for a difference, of I_o."""
+    ratings = (row.j_io, row.j_ia) if metric.startswith("delta") else (row.j_ia,)
+    if any(each is None for each in ratings):
+        return False
+    # Of one dimension alone, the rows are those that ask for it.
+    names = row.dimensions if metric.endswith("selected") else () if metric == "delta_j" else DIMENSIONS
+    known = [dict(zip(DIMENSIONS, each, strict=True)) for each in ratings]
+    return all(each.get(name) is not None for each in known for name in names)
 
 
 def _generator_inputs(rows: pd.DataFrame, suffix: str = "") -> dict[str, Any]:

@@ -110,7 +110,7 @@ def judge_summary(run: Path, work: Judging, judged: Judged) -> Iterator[str]:
     for reason, count in judged.abstained.most_common():
         yield f"  {work.label} abstained {count:,} times: {reason}"
     swayed, both = _swayed(run, work.label)
-    if both and len(work.orders) == 2:
+    if both:
         rate = swayed / both
         yield f"  {work.label}: position bias {rate:.1%}: {swayed:,} of {both:,} verdicts change with the order"
 

@@ -12,6 +12,7 @@ from .columns import Judges, able_judges, request_table
 from .emotion_faces import face_table, generated_emotion_of
 from .estimates import Collector, Naming, adherence
 from .functional import judge_agreement
+from .prompts.emotion import CONTROL
 
 __all__ = ["add_emotions", "add_other_judges", "add_position_bias"]
 
@@ -54,13 +55,17 @@ def add_emotions(out: Collector, run: Path, requests: pd.DataFrame) -> None:
     judged = store.read(run, "verdicts", ("judge", "dimension")).to_pandas()
     judges = dict.fromkeys(judged.loc[judged["dimension"] == "expressed emotion", "judge"])
     for number, judge in enumerate(judges):
-        suffix = f"/{judge}" if number else ""
+        named, faces = _emotion_names(f"/{judge}" if number else ""), face_table(run, judge)
         for generator, values in generated_emotion_of(run, judge, out.options).items():
-            rows = requests[requests["generator"] == generator]
-            named = _emotion_names(suffix)
-            out.add(generator, "all", values, rows, named)
+            own, shown = (table[table["generator"] == generator] for table in (requests, faces))
+            # The control is no part of the mean over emotions, unless there is nothing else.
+            others = shown[shown["emotion"] != CONTROL]
+            found = {"face_rate": values.pop("face_rate")}
+            parts = [("all", found, shown), ("all", values, shown if others.empty else others)]
             for emotion, block in values.get("by_emotion", {}).items():
-                out.add(generator, f"emotion={emotion}", block, _of_emotion(run, judge, rows, emotion), named)
+                parts.append((f"emotion={emotion}", block, shown[shown["emotion"] == emotion]))
+            for subset, block, part in parts:
+                out.add(generator, subset, block, own[own["pair_id"].isin(part["pair_id"])], named)
 
 
 def _emotion_names(suffix: str) -> Naming:
@@ -69,12 +74,6 @@ def _emotion_names(suffix: str) -> Naming:
         return f"emotion_{metric}{suffix}" if plain in ("match", "match_minus_control", "face_rate") else ""
 
     return name
-
-
-def _of_emotion(run: Path, judge: str, rows: pd.DataFrame, emotion: str) -> pd.DataFrame:
-    table = face_table(run, judge)
-    ids = table.loc[table["emotion"] == emotion, "pair_id"]
-    return rows[rows["pair_id"].isin(ids)]
 
 
 def add_position_bias(out: Collector, run: Path) -> None:
@@ -87,9 +86,10 @@ def add_position_bias(out: Collector, run: Path) -> None:
     rows = rows[(rows["dimension"] == "overall") & (rows["rival_id"] != "")]
     for judge, part in rows.groupby("judge"):
         table = part.pivot(index=["prompt_id", "image_id", "rival_id"], columns="order", values="outcome")
-        if not {"first", "second", "both"} <= set(table.columns):
+        # People see a pair once, some of them with one image first and some with the other.
+        table = table.reindex(columns=["first", "second", "both"]).dropna().reset_index()
+        if table.empty:
             continue
-        table = table.reset_index()
         pair = table["prompt_id"].map(pairs)
         values = judge_agreement(
             table["both"].tolist(),
@@ -100,4 +100,11 @@ def add_position_bias(out: Collector, run: Path) -> None:
             image_seed=list(map(str, range(len(table)))),
             **out.options,
         )
-        out.add(judge, "all", values, table.assign(pair_id=pair), lambda m: m if m in ORDER_METRICS else "")
+        table = table.assign(pair_id=pair)
+        turned = table[(table["first"] != table["second"]) & (table[["first", "second"]] != 0.5).all(axis=1)]
+        for metric, rows_behind in zip(ORDER_METRICS, (table, turned), strict=True):
+            out.add(judge, "all", values, rows_behind, _only(metric))
+
+
+def _only(metric: str) -> Naming:
+    return lambda name: name if name == metric else ""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.chat.asking import GOOD, KEY, MESSAGES, SCHEMA, lines, opened
 from tests.chat_server import Reply, serving
-from widespectrum.chat import BadReplyError, Chat, Endpoint
+from widespectrum.chat import BadReplyError, Chat, Endpoint, Pricing
 from widespectrum.errors import InputError, ModelError
 
 # As OpenRouter says it.
@@ -39,7 +39,16 @@ def test_what_is_asked_and_what_the_journal_says_of_it(journal):
     kept = ("key", "attempt", "status", "reply", "error", "id", "model", "finish_reason")
     assert [line[name] for name in kept] == ["q", 1, "ok", '{"rating": 3}', None, "chatcmpl-1", "tiny-2025", "stop"]
     assert line["usage"]["total_tokens"] == 12
+    assert line["cost"] is None
     assert len(line["digest"]) == 64
+
+
+def test_the_journal_holds_what_a_request_cost_where_the_price_is_known(journal):
+    pricing = Pricing(input=1e6, output=2e6)
+    with serving([GOOD]) as server, opened(server, journal, pricing=pricing) as chat:
+        chat.ask("q", MESSAGES, SCHEMA)
+        spent = chat.spent().cost
+    assert lines(journal)[0]["cost"] == spent == 7 + 2 * 5
 
 
 def test_a_temperature_of_none_is_left_to_the_server(journal):

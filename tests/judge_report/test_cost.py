@@ -53,6 +53,13 @@ def test_what_the_server_says_wins_over_prices(run):
     assert read_costs(run)[0].dollars == 1.75
 
 
+def test_what_was_paid_when_it_was_asked_wins_over_what_is_known_now(run):
+    usage = {"prompt_tokens": 10, "completion_tokens": 1, "cost": 0.5}
+    paid = [{**journal_line(0, usage=usage), "cost": 0.25}, {**journal_line(1, usage=usage), "cost": None}]
+    write(store.journal(run, HONEST), paid)
+    assert read_costs(run)[0].dollars == 0.75
+
+
 @pytest.mark.parametrize("usage", [None, "much", {}, {"prompt_tokens": -1, "completion_tokens": True}])
 def test_a_reply_without_a_usable_count_is_said(run, usage):
     write(store.journal(run, HONEST), [journal_line(0), journal_line(1, usage=usage)])
@@ -74,6 +81,16 @@ def test_a_line_that_is_being_written_is_left_and_a_damaged_one_is_said(run):
     store.journal(run, HONEST).write_text(lines, encoding="utf-8")
     (cost,) = read_costs(run)
     assert (cost.requests, cost.unreadable) == (2, 2)
+
+
+def test_what_a_server_or_a_stranger_wrote_can_be_printed(run):
+    odd = json.dumps({**journal_line(0), "model": "tiny \ud83d"})
+    # JSON that Python reads as infinity.
+    endless = json.dumps(journal_line(1)).replace('"max_side": 1024', '"max_side": 1e999')
+    assert "1e999" in endless
+    store.journal(run, HONEST).write_text(f"{odd}\n{endless}\n{'[' * 50_000}\n", encoding="utf-8")
+    (cost,) = read_costs(run)
+    assert (cost.requests, cost.unreadable, cost.models) == (1, 2, {"tiny \\ud83d"})
 
 
 def test_other_journals_go_by_their_file_and_named_ones_by_their_judge(run, tmp_path):

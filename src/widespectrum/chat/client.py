@@ -302,11 +302,11 @@ class Chat:
                 raise StoppedError
             reserved = self._ledger.reserve(functools.partial(_size, request))
             outcome = self._send(messages, options, request.schema)
-            self._ledger.settle(reserved, outcome)
+            cost = self._ledger.settle(reserved, outcome)
         if in_words and outcome.status != "error":
             self._in_words.add(request.schema)
         shown = compose(request, [picture.record for picture in request.pictures], in_words=in_words)
-        self._record(request, {**options, "messages": shown}, outcome, attempt)
+        self._record(request, {**options, "messages": shown}, outcome, {"attempt": attempt, "cost": cost})
         return outcome
 
     def _send(self, messages: Any, options: Mapping[str, Any], schema: str) -> Outcome:
@@ -322,17 +322,18 @@ class Chat:
             return failure(error, functools.partial(_without, self._api_key))
         return read_body(_without(self._api_key, text), schema)
 
-    def _record(self, request: Request, sent: Mapping[str, Any], outcome: Outcome, attempt: int) -> None:
+    def _record(self, request: Request, sent: Mapping[str, Any], outcome: Outcome, facts: Mapping[str, Any]) -> None:
         entry = {
             "key": request.key,
             "digest": request.digest,
-            "attempt": attempt,
+            "attempt": facts["attempt"],
             "status": outcome.status,
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "request": {"base_url": self.endpoint.base_url, **sent, "max_side": request.max_side},
             "reply": outcome.raw,
             "error": outcome.error,
             **{name: outcome.facts.get(name) for name in ("id", "model", "finish_reason", "usage")},
+            "cost": facts["cost"],
         }
         self._journal.append(_without(self._api_key, entry))
 

@@ -45,8 +45,8 @@ class Ledger:
             self._calls += 1
         return reserved
 
-    def settle(self, reserved: float, outcome: Outcome) -> None:
-        """Replace what was reserved by what the request cost, where it is known; count its tokens."""
+    def settle(self, reserved: float, outcome: Outcome) -> float | None:
+        """Replace what was reserved by what the request cost, where it is known; count its tokens. What it cost."""
         tokens, cost = self._bill(outcome)
         with self._lock:
             if tokens is not None:
@@ -55,6 +55,7 @@ class Ledger:
             self._cost = None if self._cost is None or cost is None else self._cost + cost
         if self.budget is not None:
             self.budget.settle(reserved, cost)
+        return cost
 
     def spent(self) -> Spent:
         """What was sent so far; requests on their way count as calls, and cost nothing yet."""

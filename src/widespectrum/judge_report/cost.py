@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from widespectrum import store
+from widespectrum.chat.replies import writable
 from widespectrum.chat.tokens import Pricing
 from widespectrum.config import read_run_file
 from widespectrum.protocols import Tokens
@@ -83,11 +84,12 @@ def _images(request: Mapping[str, Any]) -> dict[str, Sent]:
     return found
 
 
-def _bill(cost: Cost, usage: Any, pricing: Pricing | None) -> None:
-    """Count the tokens and dollars of a reply."""
+def _bill(cost: Cost, usage: Any, paid: Any, pricing: Pricing | None) -> None:
+    """Count the tokens and dollars of a reply: what was `paid` if that was known, else what follows from its usage."""
     usage = usage if isinstance(usage, dict) else {}
     counts = [_number(usage.get(name), int) for name in ("prompt_tokens", "completion_tokens")]
-    dollars = _number(usage.get("cost"), int | float)
+    named = _number(usage.get("cost"), int | float)
+    dollars = named if (known := _number(paid, int | float)) is None else known
     if None in counts:
         cost.uncounted += 1
     else:
@@ -103,18 +105,18 @@ def _take(cost: Cost, line: bytes, pricing: Pricing | None) -> None:
     """Count one line. ValueError, LookupError, TypeError or AttributeError where it is none of a journal."""
     entry = json.loads(line)
     request, key, status = entry["request"], (str(entry["key"]), str(entry["digest"])), entry["status"]
-    images, limit = _images(request), request.get("max_side")
+    images, limits = _images(request), {int(side) for side in [request.get("max_side")] if side is not None}
     if status not in ("ok", "bad", "error"):
         raise ValueError(status)
     cost.requests += 1
     cost.asked.add(key)
     cost.images |= images
-    cost.limits |= set() if limit is None else {int(limit)}
+    cost.limits |= limits
     cost.bad += status == "bad"
     cost.errors += status == "error"
     if status != "error":
-        cost.models |= {str(entry["model"])} if entry.get("model") else set()
-        _bill(cost, entry.get("usage"), pricing)
+        cost.models |= {writable(str(entry["model"]))} if entry.get("model") else set()
+        _bill(cost, entry.get("usage"), entry.get("cost"), pricing)
     if time := str(entry.get("time") or ""):
         cost.first, cost.last = min(cost.first or time, time), max(cost.last, time)
 
@@ -126,7 +128,7 @@ def _read(path: Path, judge: str, pricing: Pricing | None) -> Cost:
         for line in file:
             try:
                 _take(cost, line, pricing)
-            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
                 # A last line without an end is being written, or was cut off by a crash.
                 cost.unreadable += line.endswith(b"\n")
     return cost

@@ -60,7 +60,8 @@ def _figures(given: Floats, probabilities: Floats, clusters: Sequence[str]) -> d
     result: dict[str, Any] = {"n": len(given), "n_images": len(set(clusters))}
     names = [f"{name}{end}" for name in _FIGURES for end in ("", "_ci_low", "_ci_high")]
     result |= {name: agreement[name] for name in names if name in agreement}
-    result |= spearman(expected, given, clusters)
+    # One image in two rows has one J, but for rounding, which must not decide their ranks.
+    result |= spearman(expected.round(6), given, clusters)
     result |= {"n_target": agreement["n_reference"], "n_answer": agreement["n_verdict"]}
     result["confusion_matrix"] = agreement["confusion_matrix"]
     result["notes"] = _notes(result, agreement)
