@@ -133,7 +133,7 @@ def _score_run(run: Path, out: Path | None, names: list[str]) -> None:
     with working_on(folder):
         run_models.register(folder, models, ["reward_models"])
         failures = stages.score(folder, config, models, say)
-        settle(folder, config, models, failures)
+        settle(folder, config, failures)
     exit_on(failures)
 
 
@@ -220,7 +220,7 @@ def _run(folder: Path, config: RunConfig, resources: Resources | None = None) ->
         if has_scores:
             results.evaluate(folder, config)
             report_module.write(folder)
-        settle(folder, config, models, failures)
+        settle(folder, config, failures)
     exit_on(failures)
     if not has_scores:
         say("nothing to evaluate: no image pair was scored")

@@ -113,7 +113,7 @@ def _generate(folder: Path, config: RunConfig, resources: Resources) -> None:
     with working_on(folder):
         stages.start(folder, config, models, prompt_set, ("generators",))
         failures = stages.generate(folder, config, models, prompt_set, say, resources)
-        settle(folder, config, models, failures)
+        settle(folder, config, failures)
     exit_on(failures)
 
 

@@ -28,13 +28,17 @@ def judge(
 
     Example: widespectrum judge runs/demo --judge pixel
     """
-    from . import run_models, stages
+    from . import run_models, runs, stages
 
     folder, config = target(run, out)
+    own = {choice.label for choice in config.judges}
     config, models = chosen_models(run, folder, config, "judges", judge)
     run_models.limit_judges(config, models, resources(None, max_calls, max_cost).budget)
     with working_on(folder):
         run_models.register(folder, models, ["judges"])
-        failures = stages.judge(folder, config, models, say)
-        settle(folder, config, models, failures)
+        try:
+            failures = stages.judge(folder, config, models, say)
+        finally:
+            runs.withdraw(folder, "judges", models.judges.keys() - own)
+        settle(folder, config, failures)
     exit_on(failures)

@@ -19,7 +19,9 @@ def judge_report(
         typer.Option(metavar="LABEL", help="The judge that others are compared with; default: people, or the first."),
     ] = "",
 ) -> None:
-    """Say how far judges and people agree, what sways them and what they cost: judges.html and judges.json.
+    """Say how far judges and people agree.
+
+    Also what sways them and what they cost: judges.html and judges.json.
 
     Example: widespectrum judge-report runs/first --reference people
     """

@@ -59,11 +59,11 @@ def working_on(folder: Path) -> Iterator[None]:
             raise typer.Exit(130) from None
 
 
-def settle(folder: Path, config: RunConfig, models: Models, failures: list[Failure]) -> None:
+def settle(folder: Path, config: RunConfig, failures: list[Failure]) -> None:
     """Record the run as complete where nothing is left to do."""
     from . import run_models, runs
 
-    if not failures and run_models.finished(folder, config, models):
+    if not failures and run_models.finished(folder, config):
         runs.finish(folder)
 
 

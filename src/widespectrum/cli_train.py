@@ -40,10 +40,10 @@ def train_judge(
     ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
 ) -> None:
-    """Train the dimension judge J, a LoRA of Qwen3-VL, on annotated images, and validate it on every dimension.
+    """Train the dimension judge J on annotated images.
 
-    DATA has the schema of VisionRewardDB-Image: columns image and annotation. The same command goes on from the last
-    checkpoint in --out.
+    J is a LoRA of Qwen3-VL; it is validated on every dimension. DATA has the schema of VisionRewardDB-Image: columns
+    image and annotation. The same command goes on from the last checkpoint in --out.
 
     Example: widespectrum train-judge zai-org/VisionRewardDB-Image --out judges/j --dry-run
     """

@@ -51,7 +51,7 @@ def _details(where: str, text: str) -> tuple[str, bool, dict[str, float]]:
         if not probes or not all(0 <= match <= 1 for match in probes.values()):
             raise ValueError(f"the probes {probes} are not probabilities")
         return str(details["emotion"]), details["face"] is not None, probes
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunFolderError(
             f"{where}: expected emotion, face and probes in the details of a verdict on {_DIMENSION}, got "
             f"{text[:80]!r} ({error!r}): give verdicts of the judge `emotion`, or leave them out"

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeAlias, TypeGuard
 
+import pyarrow.compute as pc
 from PIL.Image import Image
 from tqdm import tqdm
 
@@ -28,8 +29,8 @@ __all__ = ["Ask", "Judged", "Judging", "is_endpoint", "judge_all", "planned", "u
 
 ORDERS: tuple[Order, Order] = ("first", "second")
 
-_SECONDS = 5.0
-"""How often answers that come one by one are stored; until then the journal holds them."""
+_SECONDS = 2.0
+"""How often answers are stored, each time in a file of its own; until then the journal of an endpoint holds them."""
 
 _GROUPS_AHEAD = 8
 _IMAGES_IN_MEMORY = 64
@@ -172,7 +173,7 @@ def _in_batches(work: Judging, shelf: _Shelf, batch_size: int) -> None:
             continue
         for ((ask, order), _), answer in zip(asked, answers, strict=True):
             shelf.take(ask, order, answer)
-        shelf.put_away()
+        shelf.put_away(every=_SECONDS)
 
 
 class _Images:
@@ -243,11 +244,11 @@ def _said(run: Path) -> dict[tuple[str, str, str, Order], dict[str, float | None
     found: dict[tuple[str, str, str, Order], dict[str, float | None]] = {}
     names = ("prompt_id", "image_id", "rival_id", "dimension", "judge")
     for table, more in (("abstentions", ()), ("verdicts", ("order", "outcome"))):
-        for row in store.read(run, table, (*names, *more)).to_pylist():
-            if row["dimension"] == "overall":
-                for order in [row["order"]] if more else (*ORDERS, "both"):
-                    key = (row["prompt_id"], row["image_id"], row["rival_id"], order)
-                    found.setdefault(key, {})[row["judge"]] = row.get("outcome")
+        rows = store.read(run, table, (*names, *more))
+        for row in rows.filter(pc.equal(rows["dimension"], "overall")).to_pylist():
+            for order in [row["order"]] if more else (*ORDERS, "both"):
+                key = (row["prompt_id"], row["image_id"], row["rival_id"], order)
+                found.setdefault(key, {})[row["judge"]] = row.get("outcome")
     return found
 
 

@@ -220,7 +220,7 @@ def _bind(run: Path, label: str, majority: Any) -> None:
         raise InputError(f"judge {label!r}: {error}") from None
 
 
-def finished(run: Path, config: RunConfig, models: Models) -> bool:
+def finished(run: Path, config: RunConfig) -> bool:
     """Whether nothing is left to do, neither of the run file nor of what was added to the run later."""
     specs = runs.read_manifest(run).specs
     labels = {kind: [*specs.get(kind, {})] for kind in KINDS}

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,17 @@ from .errors import InputError, RunFolderError
 from .types import ModelSpec, Prompt, RunManifest
 from .vendor import functional_digest
 
-__all__ = ["check_run", "finish", "locked", "open_run", "read_manifest", "register", "save_run_file", "write_manifest"]
+__all__ = [
+    "check_run",
+    "finish",
+    "locked",
+    "open_run",
+    "read_manifest",
+    "register",
+    "save_run_file",
+    "withdraw",
+    "write_manifest",
+]
 
 SCHEMA_VERSION = 4
 _PACKAGES = (
@@ -155,7 +165,7 @@ def check_run(run: Path, config: RunConfig) -> RunManifest:
     if (run / "run.toml").is_file() and read_run_file(run).asks_for != config.asks_for:
         raise RunFolderError(
             f"{run} holds a run of another run file ({run / 'run.toml'}): choose another folder with --out. Only "
-            "[evaluate] and batch_size may change"
+            "[evaluate] and batch_size may change; a judge or reward model without results is corrected in both files"
         )
     return manifest
 
@@ -217,6 +227,15 @@ def register(run: Path, kind: str, label: str, spec: ModelSpec) -> None:
         table[label] = str(spec)
         specs = {**manifest.specs, kind: table}
         write_manifest(run, dataclasses.replace(manifest, specs=specs, status="started"))
+
+
+def withdraw(run: Path, kind: str, labels: Collection[str]) -> None:
+    """Take off the manifest which of `labels` have no results: they were only tried, and nobody waits for them."""
+    manifest = read_manifest(run)
+    table = manifest.specs.get(kind, {})
+    kept = {label: spec for label, spec in table.items() if label not in labels or _has_results(run, kind, label)}
+    if kept != table:
+        write_manifest(run, dataclasses.replace(manifest, specs={**manifest.specs, kind: kept}))
 
 
 def finish(run: Path) -> None:

@@ -10,6 +10,7 @@ from tests.chat_server import serving
 from tests.commands import invoke
 from tests.judges import endpoints
 from widespectrum import pipeline, store
+from widespectrum.runs import read_manifest
 
 LABEL = "vlm[model=tiny]"
 IDENTICAL = 22
@@ -111,6 +112,14 @@ def test_refusals_are_abstentions_and_malformed_replies_are_asked_again(run_copy
     assert found.items() >= kept.items()
 
 
+def test_half_a_surrogate_pair_among_the_thoughts_can_be_stored(run_copy):
+    said = json.dumps(endpoints.verdict("first"))
+    with serving(lambda body: f"<think>\ud83d</think>{said}") as server:
+        result = judge(run_copy, vlm(server))
+    assert result.exit_code == 0, result.output
+    assert {row["raw"] for row in rows(run_copy) if row["order"] != "both"} == {f"<think>\\ud83d</think>{said}"}
+
+
 def test_the_table_of_cost_comes_first_and_max_cost_stops_cleanly(run_copy):
     pairs = len(pipeline.image_pairs(run_copy))
     with serving(endpoints.darker) as server:
@@ -144,7 +153,7 @@ def test_two_judges_and_their_majority(run_copy):
     third = "pixel"
     majority = f"majority[judges={honest};{biased};{third}]"
     with serving(reply) as server:
-        result = judge(run_copy, vlm(server, "honest"), vlm(server, "biased"), third, majority)
+        result = judge(run_copy, majority, vlm(server, "honest"), vlm(server, "biased"), third)
     assert result.exit_code == 0, result.output
     found = {label: shown(rows(run_copy, label)) for label in (honest, biased, third, majority)}
     assert len(found[majority]) > 0
@@ -168,3 +177,52 @@ def test_the_effect_judge_stores_what_it_looked_for(run_copy):
         pair = prompts[row["prompt_id"]]
         assert [each["dimension"] for each in details["effects"]] == list(pair["wide_spectrum"].dimensions)
         assert details["main_concept"] == {"looked_for": pair["original"].text, "visible": 90}
+
+
+def test_a_budget_that_ends_between_two_judges(run_copy):
+    pairs = len(pipeline.image_pairs(run_copy))
+    with serving(endpoints.darker) as server:
+        judges = [vlm(server, name, concurrency=1) for name in ("one", "two")]
+        stopped = judge(run_copy, *judges, "rule[reward_model=oracle]", max_calls=2 * pairs - IDENTICAL + 5)
+        assert stopped.exit_code == 1
+        assert "the budget of 51 calls is spent" in stopped.stderr
+        kept = {name: shown(rows(run_copy, f"vlm[model={name}]")) for name in ("one", "two")}
+        assert len(kept["one"]) == pairs > len(kept["two"]) > 0
+        assert f"{pairs - len(kept['two'])} answers remain" in stopped.stderr
+        assert server.requests[-1].body["model"] == "two"
+        # Judges that cost nothing go on.
+        assert len(shown(rows(run_copy, "rule[reward_model=oracle]"))) == pairs
+        assert read_manifest(run_copy).status == "started"
+        none = judge(run_copy, judges[1], vlm(server, "three"), max_calls=1)
+        third = pairs - len(shown(rows(run_copy, "vlm[model=two]"))) + pairs
+        assert f"{third} answers remain" in none.stderr
+        assert {received.body["model"] for received in server.requests[51:]} == {"two"}
+        finished = judge(run_copy, judges[1], vlm(server, "three"))
+        assert finished.exit_code == 0, finished.output
+    assert len(server.requests) == 3 * (2 * pairs - IDENTICAL)
+    assert read_manifest(run_copy).status == "complete"
+
+
+def test_a_judge_that_cannot_be_asked_does_not_hold_up_the_next(run_copy):
+    refused = endpoints.Reply(status=401, error="wrong key")
+
+    def reply(body):
+        return refused if body["model"] == "locked" else endpoints.darker(body)
+
+    with serving(reply) as server:
+        result = judge(run_copy, vlm(server, "locked"), vlm(server, "open"))
+    assert result.exit_code == 2
+    (line,) = re.findall(r"failed: (.*)\n", result.stderr)
+    assert re.match(r"judge vlm\[model=locked\]: .*401: wrong key.*OPENAI_API_KEY", line)
+    assert rows(run_copy, "vlm[model=locked]") == []
+    assert len(shown(rows(run_copy, "vlm[model=open]"))) == len(pipeline.image_pairs(run_copy))
+
+
+def test_a_whole_run_keeps_to_its_budget_too(run_copy):
+    with serving(endpoints.darker) as server, (run_copy / "run.toml").open("a") as file:
+        file.write(f"\n[[judges]]\nname = 'vlm'\nmodel = 'tiny'\nbase_url = '{server.url}'\n")
+        file.flush()
+        result = invoke("run", run_copy, "--max-calls", "5")
+    assert result.exit_code == 1
+    assert "the budget of 5 calls is spent" in result.stderr
+    assert len(server.requests) == 5

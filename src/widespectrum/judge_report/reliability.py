@@ -55,10 +55,11 @@ def krippendorff_alpha(
 def _ranks(values: Floats) -> Callable[[Floats], Floats]:
     """Weights (resamples, rows) to the mid-ranks of the rows, where a row of weight 2 stands there twice."""
     codes = np.unique(values, return_inverse=True)[1]
-    groups = (codes[:, None] == np.arange(codes.max() + 1)).astype(np.float64)
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(codes.max() + 1))
 
     def ranks(weights: Floats) -> Floats:
-        sizes = weights @ groups
+        sizes = np.add.reduceat(weights[:, order], starts, axis=1)
         middles: Floats = sizes.cumsum(axis=1) - sizes / 2
         return middles[:, codes]
 

@@ -17,6 +17,7 @@ from PIL.Image import Image
 from widespectrum.budget import Budget
 from widespectrum.chat import BadReplyError, Chat, Endpoint, Pricing, Reply, Shown
 from widespectrum.chat import Question as ChatQuestion
+from widespectrum.chat.replies import writable
 from widespectrum.chat.tokens import estimate
 from widespectrum.errors import InputError, ModelError, WideSpectrumError
 from widespectrum.protocols import Abstention, Answer, Failure, Question, Spent, Tokens
@@ -239,7 +240,8 @@ class VisionChatJudge(ABC):
     def _said(self, key: str, outcome: Reply | ModelError) -> Said:
         """A reply, or why there is none. InputError where no question would be answered with this temperature."""
         if isinstance(outcome, Reply):
-            return outcome
+            # What stands around the JSON, such as thoughts, was not looked at.
+            return Reply(outcome.value, writable(outcome.raw))
         if isinstance(outcome, BadReplyError) and outcome.refused:
             return Abstention(DECLINED, outcome.raw)
         refused = _TEMPERATURE_REFUSED.search(str(outcome))
@@ -259,7 +261,12 @@ def _endpoint(name: str, model: object, base_url: object) -> Endpoint:
     for option, value in (("model", model), ("base_url", base_url)):
         if not isinstance(value, str):
             raise InputError(f"{name}: {option} is {value!r}, expected a text")
-    return Endpoint(str(model), str(base_url))
+    try:
+        return Endpoint(str(model), str(base_url))
+    except InputError as error:
+        # What the chat asks for is one text of both, which is not how they are given here.
+        problem = re.split(r"(?:,? and|:) write it as ", str(error))[0]
+        raise InputError(f"{name}: {problem}; give model= and base_url=, such as http://localhost:8000/v1") from None
 
 
 def _check_counts(name: str, counts: Mapping[str, object]) -> None:

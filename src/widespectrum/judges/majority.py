@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from widespectrum.errors import InputError
 from widespectrum.protocols import Abstention, Answer, Failure, Question
+from widespectrum.registry import imported
 from widespectrum.types import ModelSpec
 
 __all__ = ["MajorityJudge"]
@@ -38,13 +39,21 @@ class MajorityJudge:
         return ModelSpec(adapter="majority", name="majority", revision="v1", params=params)
 
     def bind(self, specs: Mapping[str, ModelSpec]) -> None:
-        """Take the specs of the judges into its own. InputError where one of them is not in `specs`."""
+        """Take the specs of the judges into its own.
+
+        InputError where one of them is not in `specs`, or gives no verdicts on pairs.
+        """
         unknown = [label for label in self.judges if label not in specs]
         if unknown:
             raise InputError(
                 f"judges: the majority needs the verdicts of {unknown[0]!r}, which is no judge of this run; it has: "
                 f"{', '.join(specs) or 'no other judge'}"
             )
+        for label in self.judges:
+            if not _compares(specs[label]):
+                raise InputError(
+                    f"judges: {label!r} rates images one by one, and a majority needs verdicts on pairs: leave it out"
+                )
         self.spec = self._spec({label: spec.key for label, spec in specs.items()})
 
     def judge(self, questions: Sequence[Question]) -> list[Answer | Abstention | Failure]:
@@ -55,7 +64,8 @@ class MajorityJudge:
         if question.rival is None or question.dimension != "overall":
             return Abstention("a majority only compares two images under a prompt")
         if waiting := [label for label in self.judges if label not in question.verdicts]:
-            return Failure(f"{', '.join(waiting)} gave no verdict yet: judge with it first, then again", "model")
+            them = "them" if len(waiting) > 1 else "it"
+            return Failure(f"{', '.join(waiting)} gave no verdict yet: judge with {them} first, then again", "model")
         votes = {label: question.verdicts[label] for label in self.judges}
         counts = Counter(vote for vote in votes.values() if vote is not None)
         needed = len(votes) // 2 + 1
@@ -64,6 +74,14 @@ class MajorityJudge:
         outcome = next((vote for vote, count in counts.items() if count >= needed), 0.5)
         said = "; ".join(f"{label} {'abstained' if vote is None else _WORDS[vote]}" for label, vote in votes.items())
         return Answer(outcome, said, details={"votes": votes})
+
+
+def _compares(spec: ModelSpec) -> bool:
+    """Whether a judge compares two images; of people and those of other programs it is not known beforehand."""
+    from . import JUDGES
+
+    entry = JUDGES.get(spec.adapter)
+    return entry is None or "overall" in imported(entry).dimensions
 
 
 def _labels(text: str) -> tuple[str, ...]:

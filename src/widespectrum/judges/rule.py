@@ -23,7 +23,7 @@ class RuleJudge:
     def judge(self, questions: Sequence[Question]) -> list[Answer | Abstention]:
         """One verdict per question; an abstention where an image has no rival.
 
-        ModelError where the reward model did not score both images: that is unfinished work, not a judgement.
+        ModelError where the reward model did not score both images: that is unfinished work, not a judgment.
         """
         return [self._answer(question) for question in questions]
 
