@@ -26,8 +26,8 @@ from widespectrum import store
 from widespectrum.annotate.items import Item
 from widespectrum.annotate.log import start_log
 from widespectrum.errors import InputError, RunFolderError
+from widespectrum.functional import krippendorff_alpha, spearman
 from widespectrum.judge_report import agreement_rows, read_figures
-from widespectrum.judge_report.reliability import krippendorff_alpha, spearman
 from widespectrum.types import AbstentionRecord
 
 OPTIONS = {"n_resamples": 200, "seed": 0, "confidence_level": 0.95, "interval": "percentile"}
@@ -180,14 +180,14 @@ def test_alpha_is_that_of_the_published_example():
     # Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section C: four observers, twelve units
     observers = ("123321412...", "1233224125.3", ".3332342251.", "12332441251.")
     answers = np.array([[math.nan if each == "." else float(each) for each in row] for row in observers]).T
-    found = krippendorff_alpha(answers, range(12), (1, 2, 3, 4, 5), OPTIONS)
+    found = krippendorff_alpha(answers, range(12), (1, 2, 3, 4, 5), **OPTIONS)
     assert found["alpha"] == pytest.approx(0.815, abs=0.0005)
     assert found["n_rows"] == 11
 
 
 @pytest.mark.parametrize("answers", [[[1.0, math.nan], [math.nan, 0.5]], [[1.0, 1.0], [1.0, 1.0]]])
 def test_alpha_says_why_it_is_undefined(answers):
-    found = krippendorff_alpha(np.array(answers), ["a", "b"], (0, 0.5, 1), OPTIONS)
+    found = krippendorff_alpha(np.array(answers), ["a", "b"], (0, 0.5, 1), **OPTIONS)
     assert "alpha" not in found
     assert found["notes"]["alpha"].startswith("undefined: nothing was answered twice")
 
@@ -207,7 +207,7 @@ def test_spearman_is_that_of_scipy_on_every_resample():
             replicates.append(stats.spearmanr(one[rows], other[rows]).statistic)
     ends = np.quantile(replicates, [0.025, 0.975])
     assert [found["rho_ci_low"], found["rho_ci_high"]] == pytest.approx(ends.tolist())
-    assert "rho" not in spearman(np.ones(60), other, clusters, OPTIONS)
+    assert "rho" not in spearman(np.ones(60), other, clusters, **OPTIONS)
 
 
 def test_ratings_are_means_on_their_own_scale(run, figures):

@@ -14,7 +14,7 @@ from widespectrum.protocols import Spent, Tokens
 from .replies import Outcome
 from .tokens import Pricing
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "amount", "bill"]
 
 
 class Ledger:
@@ -64,19 +64,22 @@ class Ledger:
 
     def _bill(self, outcome: Outcome) -> tuple[Tokens | None, float | None]:
         """The tokens and the US dollars of one request; None: not known."""
-        usage = outcome.facts.get("usage")
-        usage = usage if isinstance(usage, dict) else {}
-        counts = [_number(usage.get(name), int) for name in ("prompt_tokens", "completion_tokens")]
-        tokens = None if None in counts else Tokens(*counts)
-        cost = _number(usage.get("cost"), int | float)
-        if cost is None and tokens is not None and self.pricing is not None:
-            cost = self.pricing.cost(tokens)
-        if cost is None and outcome.came_to_nothing:
-            cost = 0.0
-        return tokens, cost
+        tokens, cost = bill(outcome.facts.get("usage"), self.pricing)
+        return tokens, 0.0 if cost is None and outcome.came_to_nothing else cost
 
 
-def _number(value: Any, kind: Any) -> Any:
+def bill(usage: Any, pricing: Pricing | None) -> tuple[Tokens | None, float | None]:
+    """The tokens and the US dollars that a server's `usage` names, or that follow from it; None: not known."""
+    usage = usage if isinstance(usage, dict) else {}
+    counts = [amount(usage.get(name), int) for name in ("prompt_tokens", "completion_tokens")]
+    tokens = None if None in counts else Tokens(*counts)
+    cost = amount(usage.get("cost"), int | float)
+    if cost is None and tokens is not None and pricing is not None:
+        cost = pricing.cost(tokens)
+    return tokens, cost
+
+
+def amount(value: Any, kind: Any) -> Any:
     """`value` where it is a number that can be a bill, else None: servers write what they like."""
     usable = isinstance(value, kind) and not isinstance(value, bool) and 0 <= value < math.inf
     return value if usable else None

@@ -30,6 +30,7 @@ from ._power import (
 from ._preference import aligned_preference
 from ._ranks import Place, pairwise_p, rank_models
 from ._real_images import real_image_gap
+from ._reliability import krippendorff_alpha, spearman
 from ._reward_bias import reward_bias
 from ._roles import four_rewards
 from ._significance import holm, mcnemar_exact, wilcoxon_signed_rank
@@ -54,6 +55,7 @@ __all__ = [
     "holm",
     "image_to_image",
     "judge_agreement",
+    "krippendorff_alpha",
     "leaderboard_place",
     "look_shift",
     "look_statistics",
@@ -65,6 +67,7 @@ __all__ = [
     "rank_models",
     "real_image_gap",
     "reward_bias",
+    "spearman",
     "variance_components",
     "wilcoxon_signed_rank",
     "wilson_interval",

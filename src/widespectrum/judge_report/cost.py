@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any, NamedTuple
 
 from widespectrum import store
 from widespectrum.chat.replies import writable
+from widespectrum.chat.spending import amount, bill
 from widespectrum.chat.tokens import Pricing
 from widespectrum.config import read_run_file
-from widespectrum.protocols import Tokens
 from widespectrum.runs import read_manifest
 
 __all__ = ["Cost", "Sent", "read_costs"]
@@ -66,12 +65,6 @@ class Cost:
         return self.requests - self.errors
 
 
-def _number(value: Any, kind: Any) -> Any:
-    """`value` where it is a number that can be a bill, else None: servers write what they like."""
-    usable = isinstance(value, kind) and not isinstance(value, bool) and 0 <= value < math.inf
-    return value if usable else None
-
-
 def _images(request: Mapping[str, Any]) -> dict[str, Sent]:
     """The images of a request as the journal records them."""
     found = {}
@@ -86,17 +79,13 @@ def _images(request: Mapping[str, Any]) -> dict[str, Sent]:
 
 def _bill(cost: Cost, usage: Any, paid: Any, pricing: Pricing | None) -> None:
     """Count the tokens and dollars of a reply: what was `paid` if that was known, else what follows from its usage."""
-    usage = usage if isinstance(usage, dict) else {}
-    counts = [_number(usage.get(name), int) for name in ("prompt_tokens", "completion_tokens")]
-    named = _number(usage.get("cost"), int | float)
-    dollars = named if (known := _number(paid, int | float)) is None else known
-    if None in counts:
+    tokens, dollars = bill(usage, pricing)
+    dollars = dollars if (known := amount(paid, int | float)) is None else known
+    if tokens is None:
         cost.uncounted += 1
     else:
-        cost.input_tokens += counts[0]
-        cost.output_tokens += counts[1]
-        if dollars is None and pricing is not None:
-            dollars = pricing.cost(Tokens(*counts))
+        cost.input_tokens += tokens.input
+        cost.output_tokens += tokens.output
     cost.dollars += dollars or 0.0
     cost.unpriced += dollars is None
 

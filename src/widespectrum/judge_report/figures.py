@@ -13,13 +13,12 @@ import numpy as np
 
 from widespectrum.annotate.log import read_logs
 from widespectrum.errors import InputError
-from widespectrum.functional import cluster_means, judge_agreement
+from widespectrum.functional import cluster_means, judge_agreement, krippendorff_alpha
 from widespectrum.report.material import Estimate
 
 from .cost import Cost, read_costs
 from .material import PEOPLE, RATER, Floats, Material, Verdicts, listed, read_material
 from .ratings import Correlation, Rating, correlations, ratings
-from .reliability import krippendorff_alpha
 
 __all__ = ["Figures", "JudgeFigures", "Raters", "Slice", "agreement_rows", "estimate", "read_figures"]
 
@@ -178,7 +177,7 @@ def _raters(material: Material, agreement: Mapping[tuple[str, str], Mapping[str,
         agreement[pair]["quadratic_kappa"] for pair in combinations(labels, 2) if "quadratic_kappa" in agreement[pair]
     ]
     answers = np.stack([material.verdicts[label].both for label in labels], axis=1)
-    alpha = krippendorff_alpha(answers, material.row_keys["prompt_id"], (0, 0.5, 1), material.options)
+    alpha = krippendorff_alpha(answers, material.row_keys["prompt_id"], (0, 0.5, 1), **material.options)
     return Raters(len(labels), len(kappas), float(np.mean(kappas)) if kappas else float("nan"), alpha)
 
 

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from widespectrum.functional import cluster_means
+from widespectrum.functional import cluster_means, spearman
 from widespectrum.report.material import Estimate
 from widespectrum.types import DIMENSIONS
 
 from .material import Material
-from .reliability import spearman
 
 __all__ = ["Correlation", "Rating", "correlations", "ratings", "scale_of"]
 
@@ -95,6 +94,6 @@ def correlations(material: Material) -> list[Correlation]:
         for one, other in combinations(table, 2):
             if common := [key for key in table[one] if key in table[other] and key in captions]:
                 x, y = (np.array([table[each][key] for key in common]) for each in (one, other))
-                values = spearman(x, y, [captions[key] for key in common], material.options)
+                values = spearman(x, y, [captions[key] for key in common], **material.options)
                 found.append(Correlation(one, other, dimension, values))
     return found

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from widespectrum.functional import judge_agreement
+from widespectrum.functional import judge_agreement, spearman
 
 from .data import Example
 
-__all__ = ["CLASSES", "figures", "spearman"]
+__all__ = ["CLASSES", "figures"]
 
 Floats = NDArray[np.float64]
 
@@ -61,7 +60,9 @@ def _figures(given: Floats, probabilities: Floats, clusters: Sequence[str]) -> d
     names = [f"{name}{end}" for name in _FIGURES for end in ("", "_ci_low", "_ci_high")]
     result |= {name: agreement[name] for name in names if name in agreement}
     # One image in two rows has one J, but for rounding, which must not decide their ranks.
-    result |= spearman(expected.round(6), given, clusters)
+    options = {"n_resamples": _RESAMPLES, "seed": 0, "confidence_level": _LEVEL, "interval": "percentile"}
+    ranks = spearman(expected.round(6), given, clusters, **options)
+    result |= {name.replace("rho", "spearman"): value for name, value in ranks.items() if name.startswith("rho")}
     result |= {"n_target": agreement["n_reference"], "n_answer": agreement["n_verdict"]}
     result["confusion_matrix"] = agreement["confusion_matrix"]
     result["notes"] = _notes(result, agreement)
@@ -80,33 +81,3 @@ def _notes(result: Mapping[str, Any], agreement: Mapping[str, Any]) -> dict[str,
         if absent := [str(k) for k, n in zip(CLASSES, result[kind], strict=True) if not n]:
             notes[kind] = f"{says} {' or '.join(absent)}"
     return notes
-
-
-def _correlation(one: Floats, other: Floats) -> Floats:
-    """Pearson's correlation of the rows of two arrays (m, n), NaN where one is constant."""
-    one, other = one - one.mean(axis=1, keepdims=True), other - other.mean(axis=1, keepdims=True)
-    scale = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
-    found: Floats = np.divide((one * other).sum(axis=1), scale, out=np.full(len(scale), np.nan), where=scale > 0)
-    return found
-
-
-def spearman(one: Floats, other: Floats, clusters: Sequence[str], seed: int = 0) -> dict[str, float]:
-    """Spearman's rank correlation with a percentile interval over `clusters`; empty where it is undefined."""
-
-    def ranked(rows: NDArray[np.intp]) -> Floats:
-        return _correlation(rankdata(one[rows], axis=1), rankdata(other[rows], axis=1))
-
-    value = float(ranked(np.arange(len(one))[None])[0])
-    if np.isnan(value):
-        return {}
-    rng = np.random.default_rng(seed)
-    members: dict[str, list[int]] = {}
-    for row, name in enumerate(clusters):
-        members.setdefault(name, []).append(row)
-    groups = list(members.values())
-    drawn = []
-    for chosen in rng.integers(len(groups), size=(_RESAMPLES, len(groups))):
-        rows = np.array([row for k in chosen for row in groups[k]])
-        drawn.append(float(ranked(rows[None])[0]))
-    low, high = np.nanquantile(drawn, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return {"spearman": value, "spearman_ci_low": float(low), "spearman_ci_high": float(high)}

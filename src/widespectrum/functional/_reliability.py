@@ -1,20 +1,25 @@
-"""Two figures that `functional` lacks: agreement among several raters, and rank correlation, resampled by cluster."""
+"""Agreement among several raters, and rank correlation of two, resampled by cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from widespectrum.functional._bootstrap import cluster_sums, draw, in_blocks, ratio, resampling, with_intervals
-from widespectrum.functional._checks import Floats, label_column
-
-__all__ = ["krippendorff_alpha", "spearman"]
+from ._bootstrap import cluster_sums, draw, in_blocks, ratio, resampling, with_intervals
+from ._checks import Floats, label_column
 
 
 def krippendorff_alpha(
-    answers: Floats, clusters: Sequence[Any], categories: Sequence[float], options: Mapping[str, Any]
+    answers: Floats,
+    clusters: Sequence[Any],
+    categories: Sequence[float],
+    *,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    confidence_level: float = 0.95,
+    interval: str = "percentile",
 ) -> dict[str, Any]:
     """Krippendorff's alpha for ordered categories, with a cluster bootstrap interval.
 
@@ -27,8 +32,14 @@ def krippendorff_alpha(
     answered twice or only one category was used. Source: Krippendorff, Content Analysis (2004), chapter 11.
 
     Returns `alpha`, `alpha_ci_low`, `alpha_ci_high`, `n_rows`, `notes`.
+
+    >>> answers = np.array([[1, 1], [0, 0], [0.5, 1], [0, np.nan]])
+    >>> result = krippendorff_alpha(answers, ["a", "b", "c", "d"], (0, 0.5, 1), n_resamples=100)
+    >>> round(result["alpha"], 3), result["n_rows"]
+    (0.778, 3)
     """
-    checked, labels = resampling(**options), label_column("clusters", clusters, len(answers))
+    checked = resampling(n_resamples, seed, confidence_level, interval)
+    labels = label_column("clusters", clusters, len(answers))
     counts = np.stack([(answers == category).sum(axis=1) for category in categories], axis=1).astype(np.float64)
     sizes = counts.sum(axis=1)
     pairs = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(len(categories))
@@ -66,15 +77,29 @@ def _ranks(values: Floats) -> Callable[[Floats], Floats]:
     return ranks
 
 
-def spearman(one: Floats, other: Floats, clusters: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+def spearman(
+    one: Floats,
+    other: Floats,
+    clusters: Sequence[Any],
+    *,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    confidence_level: float = 0.95,
+    interval: str = "percentile",
+) -> dict[str, Any]:
     """Spearman's rank correlation with a cluster bootstrap interval; every resample is ranked anew.
 
     Formula: Pearson's correlation of the mid-ranks. Inputs: `one`, `other`, `clusters`, each (n,), without gaps.
     Range: −1 to 1, 0 for no relation. Undefined, with its reason in `notes`, where one of them is constant.
 
     Returns `rho`, `rho_ci_low`, `rho_ci_high`, `n_rows`, `notes`.
+
+    >>> one, other = np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 2, 4])
+    >>> round(spearman(one, other, ["a", "b", "c", "d"], n_resamples=100)["rho"], 3)
+    0.8
     """
-    checked, labels = resampling(**options), label_column("clusters", clusters, len(one))
+    checked = resampling(n_resamples, seed, confidence_level, interval)
+    labels = label_column("clusters", clusters, len(one))
     ranks = _ranks(one), _ranks(other)
 
     def correlation(weights: Floats) -> Floats:
