@@ -7,21 +7,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from widespectrum import columns, pipeline, runs, store
+from widespectrum import columns, pipeline, runs, store, tables
 from widespectrum.config import EvaluateConfig, parse_run_file, read_run_file
 from widespectrum.errors import InputError
 from widespectrum.results import evaluate, read_evaluation, read_results
 from widespectrum.types import DIMENSIONS, ModelSpec, Verdict
 
-EFFECTS = "photo-effects[size=48,strength=3]"
+EFFECTS, IDENTITY = "photo-effects[size=48,strength=3]", "identity[size=48]"
 SETTINGS = "\n[evaluate]\nn_resamples = 50\n"
 
 
-def add_judge(run, label, **answers):
-    """Verdicts of one judge: an outcome per order or dimension, or a function of the number of the pair."""
+def add_judge(run, label, *, every=1, **answers):
+    """Verdicts of one judge: an outcome per order or dimension, or a function of the number of the pair.
+
+    Of pairs it answers `every` second, third or so.
+    """
     runs.register(run, "judges", label, ModelSpec(adapter="vlm", name="vlm", revision="v1", params={"model": label}))
     rows = []
-    for number, pair in enumerate(pipeline.image_pairs(run)):
+    for number, pair in list(enumerate(pipeline.image_pairs(run)))[::every]:
         own, rival = pair.image_ids["wide_spectrum"], pair.image_ids["original"]
         for name, given in answers.items():
             outcome = given(number) if callable(given) else given
@@ -160,3 +163,14 @@ def test_expressed_emotion_is_a_metric_of_the_generator(run_copy):
     assert results.loc[(EFFECTS, "emotion_match", "all"), "n"] == emotions.count("sad")
     assert results.loc[(EFFECTS, "emotion_face_rate", "all"), "n"] == len(emotions)
     assert results.loc[(EFFECTS, "emotion_face_rate", "all"), "value"] == 0.0
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_refusals_beside_verdicts_on_some_pairs_only_are_cautioned_against(run_copy, every):
+    add_judge(run_copy, "drawn", every=every, both=1.0)
+    text = read_run_file(run_copy).text + SETTINGS + 'verdict_judge = "drawn"\n'
+    config = parse_run_file(text, check_paths=False)
+    evaluate(run_copy, config)
+    runs.save_run_file(run_copy, config)
+    said = [caution for caution in tables.cautions(run_copy) if "all refusals count" in caution]
+    assert [EFFECTS in caution and IDENTITY not in caution for caution in said] == [True] * (every - 1)

@@ -9,7 +9,7 @@ import pytest
 from widespectrum import __version__, runs, store
 from widespectrum.config import parse_run_file
 from widespectrum.errors import InputError, RunFolderError
-from widespectrum.types import ModelSpec, Prompt, Score
+from widespectrum.types import AbstentionRecord, ModelSpec, Prompt, Score
 from widespectrum.vendor import functional_digest
 
 CONFIG = parse_run_file("[run]\nseeds = [3, 4]\n")
@@ -195,9 +195,27 @@ def test_a_label_stands_for_one_model(run):
         runs.register(run, "reward_models", "a", changed)
     assert str(error.value) == (
         f"{run} holds results of a with dtype float32, lora not given, which is now dtype float16, lora sha256:1: "
-        "choose another folder with --out"
+        "give it another label=NAME, or choose another folder with --out"
     )
     assert runs.read_manifest(run).specs == recorded
+
+
+def test_a_parameter_called_adapter_is_not_taken_for_the_kind_of_model(run):
+    runs.register(run, "reward_models", "a", dataclasses.replace(SPEC, params={"adapter": "sha256:1"}))
+    store.append(run, "scores", [a_score(reward_model="a")])
+    with pytest.raises(RunFolderError, match="with adapter sha256:1, which is now adapter not given: give it another"):
+        runs.register(run, "reward_models", "a", dataclasses.replace(SPEC, params={}))
+
+
+def test_models_that_were_only_tried_are_taken_off_the_manifest(run):
+    for label in ("tried", "answered", "asked for"):
+        runs.register(run, "judges", label, dataclasses.replace(SPEC, name=label.replace(" ", "-")))
+    judged = AbstentionRecord(
+        prompt_id="p", image_id="i", rival_id="r", dimension="overall", judge="answered", reason="declined"
+    )
+    store.append(run, "abstentions", [judged])
+    runs.withdraw(run, "judges", {"tried", "answered"})
+    assert set(runs.read_manifest(run).specs["judges"]) == {"answered", "asked for"}
 
 
 def test_a_label_without_results_may_stand_for_another_model(run):

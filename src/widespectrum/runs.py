@@ -206,7 +206,8 @@ def _other(one: ModelSpec, than: ModelSpec) -> str:
 
     def parts(spec: ModelSpec) -> dict[str, object]:
         revision = {"revision": spec.revision} if spec.revision else {}
-        return {"adapter": spec.adapter, "name": spec.name, **revision, **spec.params}
+        # In one, because there are parameters that are called adapter.
+        return {"name": f"{spec.adapter}:{spec.name}", **revision, **spec.params}
 
     ours, theirs = parts(one), parts(than)
     names = [name for name in {**ours, **theirs} if repr(ours.get(name)) != repr(theirs.get(name))]
@@ -220,8 +221,8 @@ def register(run: Path, kind: str, label: str, spec: ModelSpec) -> None:
     known = ModelSpec.parse(table[label]) if label in table else spec
     if known.key != spec.key and _has_results(run, kind, label):
         raise RunFolderError(
-            f"{run} holds results of {label} with {_other(known, spec)}, which is now {_other(spec, known)}: choose "
-            "another folder with --out"
+            f"{run} holds results of {label} with {_other(known, spec)}, which is now {_other(spec, known)}: give it "
+            "another label=NAME, or choose another folder with --out"
         )
     if table.get(label) != str(spec):
         table[label] = str(spec)

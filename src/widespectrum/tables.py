@@ -136,12 +136,29 @@ def cautions(run: Path) -> list[str]:
             "The pairs of image-edit are an input and its edit. Its own figures say how far it polishes its inputs; "
             "those of reward models on its pairs say nothing about their image prior or their prompt match."
         )
+    found += _partly_judged(results)
     found += repeated_images(run, dict(manifest.specs["generators"]))
     found += _cut_prompts(results)
     if spec and spec.adapter == "rule":
         model = spec.params["reward_model"]
         found.append(f"The rule judge repeats the scores of {model}: agreement of {model} with it says nothing.")
     return found
+
+
+def _partly_judged(results: pd.DataFrame) -> list[str]:
+    """The generators of which some images have no verdict, while all refusals count."""
+    shares = results[results["subset"] == "all"].pivot(index="model", columns="metric", values="value")
+    names = ["coverage/verdict", "refusal_rate", "failure_rate"]
+    if "success_rate" not in shares or not set(names) <= set(shares):
+        return []
+    judged, refused, failed = (shares[name] for name in names)
+    partly = shares.index[(refused > 0) & (judged > 0) & (judged + refused + failed < 1 - 1e-9)]
+    if partly.empty:
+        return []
+    return [
+        f"Only some of the images of {', '.join(partly)} have a verdict, but all refusals count: where pairs were drawn "
+        "for judging, refusals weigh too much in the success rate."
+    ]
 
 
 def _cut_prompts(results: pd.DataFrame) -> list[str]:

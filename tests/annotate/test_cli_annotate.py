@@ -20,6 +20,11 @@ def run(tmp_path):
 
 
 @pytest.fixture
+def gradio():
+    return pytest.importorskip("gradio", reason="gradio is not installed")
+
+
+@pytest.fixture
 def call():
     app = typer.Typer()
     app.command()(annotate)
@@ -52,6 +57,7 @@ def test_export_and_status(call, run, tmp_path):
     assert len(pd.read_csv(tmp_path / "new" / "answers.csv")) == 8
 
 
+@pytest.mark.usefixtures("gradio")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -73,6 +79,7 @@ def test_what_cannot_be_asked_for(call, run, arguments, message):
         call(run, *arguments)
 
 
+@pytest.mark.usefixtures("gradio")
 def test_a_port_that_is_taken(call, run):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -99,6 +106,7 @@ def test_without_gradio(call, run, monkeypatch):
     assert not folder_of(run).exists()
 
 
+@pytest.mark.usefixtures("gradio")
 def test_a_run_that_is_served_already(call, run):
     with serving(run), pytest.raises(RunFolderError, match="is served to raters by process"):
         call(run, "--port", "0")

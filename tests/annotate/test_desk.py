@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import threading
 
 import numpy as np
@@ -10,6 +11,7 @@ from tests.annotate.made import made_run, study_of
 from widespectrum import store
 from widespectrum.annotate.desk import Desk
 from widespectrum.annotate.log import folder_of, read_logs
+from widespectrum.annotate.study import Settings, Study, open_study
 from widespectrum.images import ImageReader
 from widespectrum.pipeline import read_prompts
 
@@ -150,7 +152,7 @@ def test_a_full_disk_is_said_and_the_item_stays(desk, run, monkeypatch):
         patch.setattr(log_module.os, "fsync", full)
         stuck = desk.answer("a1", page.n, "first")
     assert (stuck.place, stuck.n) == (1, page.n)
-    assert stuck.notice.startswith("Your answer could not be stored.")
+    assert stuck.notice.startswith("This could not be stored.")
     assert desk.answer("a1", page.n, "first").place == 2
 
 
@@ -162,9 +164,34 @@ def test_a_damaged_image_is_reported_to_those_who_can_mend_it(run, said):
     path.write_bytes(content.replace(b"IDAT", b"IDAX"))
     page = desk.enter("a1", True)
     assert page.screen == "welcome"
-    assert page.notice.startswith("Something is wrong with the next images. Nothing of yours is lost")
+    assert page.notice.startswith("Something is wrong with what comes next for you.")
     assert len(said) == 1
     assert said[0].startswith("a1 is stuck at item 1: ")
+
+
+def test_a_damaged_log_is_reported_to_those_who_can_mend_it(run, said):
+    folder_of(run).mkdir()
+    (folder_of(run) / "a1.jsonl").write_text("{}\n")
+    # Open codes: who comes next gets the pairs with the fewest answers, and those cannot be counted now.
+    desk = Desk(Study(run, Settings(), []), said.append)
+    for page in (desk.enter("a1", True), desk.resume("a1"), desk.answer("a1", 0, "tie"), desk.enter("a2", True)):
+        assert page.screen == "welcome"
+        assert page.notice.startswith("Something is wrong with what comes next for you.")
+    assert [line.partition(" cannot go on: ")[0] for line in said] == ["a1", "a1", "a1", "a2"]
+    assert all("a1.jsonl, line 1: expected what this program writes" in line for line in said)
+
+
+def test_a_disk_that_is_full_at_the_start_and_a_folder_that_was_deleted(desk, run, said, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    shutil.rmtree(folder_of(run))
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_file", full)
+        assert desk.enter("a1", True).notice.startswith("This could not be stored.")
+    assert said == ["a1 cannot go on: [Errno 28] No space left on device"]
+    assert desk.enter("a1", True).screen == "pair"
+    assert open_study(run).settings.raters == ("a1", "a2", "a3")
 
 
 def by_text(text):

@@ -92,10 +92,11 @@ def test_a_last_line_that_a_crash_cut_off_is_dropped(log, left):
         ('{"n": 3, "event": "answer", "item": 1, "choice": "tie", "time": ""}', "expected n 2, got 3"),
         ('{"n": 2, "event": "answer", "item": 2, "choice": "tie", "time": ""}', "'answer' of item 2 does not follow"),
         (
-            '{"n": 2, "event": "answer", "item": 1, "choice": "left", "time": ""}',
+            '{"n": 2, "event": "answer", "item": 1, "choice": "left", "time": "2026-01-01T00:00:00+00:00"}',
             "expected the choice first, second or",
         ),
         ('{"n": 2, "event": "undo", "item": 1, "time": ""}', "'undo' of item 1 does not follow"),
+        ('{"n": 2, "event": "answer", "item": 1, "choice": "tie", "time": ""}', "Invalid isoformat"),
         ("null", "not subscriptable"),
     ],
 )

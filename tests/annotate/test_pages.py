@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,9 @@ def served(run, *options):
     """A server on `run`: its process and address. It is ended with Ctrl-C where it still lives."""
     command = [sys.executable, "-c", COMMAND, str(run), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # Should it neither begin nor end: its output does then.
+    watchdog = threading.Timer(60, process.kill)
+    watchdog.start()
     try:
         said = []
         for line in process.stdout:
@@ -38,9 +42,11 @@ def served(run, *options):
                 break
         else:
             pytest.fail("".join(said))
+        watchdog.cancel()
         process.address = found[1]
         yield process
     finally:
+        watchdog.cancel()
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         try:
@@ -190,6 +196,18 @@ def test_two_raters_at_the_same_time(tab, server, run):
     one.page.get_by_role("heading", name="Thank you!").wait_for()
     one.page.get_by_role("button", name="Undo the last answer").click()
     one.progress("8 of 8")
+    one.page.keyboard.press("1")
+    one.page.get_by_role("heading", name="Thank you!").wait_for()
+    one.press("u", "8 of 8")
+    for number in (7, 6):
+        one.press("u", f"{number} of 8")
+    # Held down for longer than two items take.
+    one.page.locator("#people-tie").focus()
+    for _ in range(40):
+        one.page.keyboard.down("Enter")
+        one.page.wait_for_timeout(25)
+    one.page.keyboard.up("Enter")
+    one.progress("7 of 8")
     assert choices(run, "a2") == ["second", "tie"]
     assert not one.troubles + two.troubles
     hosts = {url.split("/")[2] for url in one.seen + two.seen if not url.startswith(("data:", "blob:"))}

@@ -133,7 +133,7 @@ def test_a_run_without_a_study(run):
 
 def test_what_is_said_before_the_start(run):
     assert study_of(run, raters=("a1", "a2", "a3"), pairs=7).planned() == [
-        "7 pairs of 1 generators",
+        "7 pairs of 1 generator",
         "3 raters; each pair goes to 2, each rater has 4 to 5",
         "attention checks beside them: 10% more",
     ]

@@ -197,7 +197,7 @@ def test_spearman_is_that_of_scipy_on_every_resample():
     one = rng.integers(0, 6, 60).astype(float)
     other = one + rng.integers(0, 6, 60)
     clusters = np.repeat(np.arange(20), 3)
-    found = spearman(one, other, clusters, {**OPTIONS, "n_resamples": 300})
+    found = spearman(one, other, clusters, **{**OPTIONS, "n_resamples": 300})
     assert found["rho"] == pytest.approx(stats.spearmanr(one, other).statistic)
     drawn = np.random.default_rng([0, 20])
     replicates = []

@@ -6,10 +6,12 @@ import re
 
 import pytest
 
-from tests.chat_server import serving
+from tests.chat_server import Reply, serving
 from tests.commands import invoke
 from tests.judges import endpoints
 from widespectrum import pipeline, store
+from widespectrum.config import read_run_file
+from widespectrum.run_models import finished
 from widespectrum.runs import read_manifest
 
 LABEL = "vlm[model=tiny]"
@@ -47,6 +49,13 @@ def shown(rows):
 
 def asked_for(prompt):
     return lambda body: prompt.text in endpoints.text(body)
+
+
+def test_a_judge_that_was_only_tried_does_not_leave_the_run_unfinished(run_copy):
+    with serving([Reply(status=404, error="no such model")]) as server:
+        assert judge(run_copy, vlm(server)).exit_code == 2
+    assert LABEL not in read_manifest(run_copy).specs["judges"]
+    assert finished(run_copy, read_run_file(run_copy))
 
 
 def test_a_judge_that_always_takes_the_first_image_ends_in_ties(run_copy):

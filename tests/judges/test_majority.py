@@ -87,3 +87,10 @@ def test_its_spec_holds_those_of_its_judges():
     assert len(keys) == 2
     with pytest.raises(InputError, match=r"^judges: the majority needs the verdicts of 'b', .* run; it has: a$"):
         MajorityJudge(judges="a;b").bind({"a": one})
+
+
+def test_a_judge_of_single_images_has_no_vote():
+    people, effects = (ModelSpec(adapter=name, name=name) for name in ("human", "vlm-effects"))
+    MajorityJudge(judges="a;b").bind({"a": people, "b": ModelSpec(adapter="vlm", name="vlm")})
+    with pytest.raises(InputError, match=r"^judges: 'b' rates images one by one, .*: leave it out$"):
+        MajorityJudge(judges="a;b").bind({"a": people, "b": effects})

@@ -142,7 +142,8 @@ def test_what_changes_answers_is_in_the_spec_and_nothing_else():
     [
         ({"model": ""}, "needs a model"),
         ({"model": 4}, "model is 4, expected a text"),
-        ({"base_url": "ftp://x"}, "expected http"),
+        ({"base_url": "x:1"}, "the base URL is 'x:1', expected http://... or https://...; give model= and base_url="),
+        ({"base_url": "http://a:b@c"}, "holds no user and no password: set OPENAI_API_KEY; give model= and base_url="),
         ({"temperature": "cold"}, "temperature is 'cold', expected a number of 0 or more or \"default\""),
         ({"temperature": -1}, "temperature is -1"),
         ({"max_side": 0}, "max_side is 0, expected a whole number of 1 or more"),

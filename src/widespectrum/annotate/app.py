@@ -86,7 +86,7 @@ class _Pages:
         try:
             asked = json.loads(call)
             code, n, what = str(asked["code"]), int(asked["n"]), str(asked["what"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OverflowError, RecursionError, TypeError, ValueError):
             return self.show(Page(screen="welcome"))
         return self.show(self._desk.undo(code, n) if what == "undo" else self._desk.answer(code, n, what))
 
@@ -138,6 +138,11 @@ def application(desk: Desk) -> FastAPI:
         # So that what was fetched ahead is there at once; no proxy keeps it, and the name means nothing later.
         headers = {"Cache-Control": "private, max-age=600"}
         return Response(content, media_type="image/png", headers=headers)
+
+    @app.post("/gradio_api/upload")
+    def upload() -> Response:
+        # Gradio would keep files of anybody.
+        return Response(status_code=404)
 
     blocks = _build(desk)
     blocks.max_threads = _THREADS

@@ -73,18 +73,24 @@ class Desk:
         code = code.strip().lower()
         if why := self._study.refusal(code) or ("" if consent else "consent"):
             return self._welcome(why, code)
-        with self._starting, self._locks[code]:
-            log = self._log(code) or self._study.begin(code)
-            self._logs[code] = log
-            return self._page(log)
+        try:
+            with self._starting, self._locks[code]:
+                log = self._log(code) or self._study.begin(code)
+                self._logs[code] = log
+                return self._page(log)
+        except (OSError, WideSpectrumError) as error:
+            return self._stuck(code, error)
 
     def resume(self, code: str) -> Page:
         """The page of a rater who has consented before; the welcome page for anybody else."""
         if self._study.refusal(code):
             return Page(screen="welcome")
-        with self._locks[code]:
-            log = self._log(code)
-            return self._page(log) if log else Page(screen="welcome")
+        try:
+            with self._locks[code]:
+                log = self._log(code)
+                return self._page(log) if log else Page(screen="welcome")
+        except (OSError, WideSpectrumError) as error:
+            return self._stuck(code, error)
 
     def answer(self, code: str, n: int, choice: str) -> Page:
         """Store an answer given in state `n`, and the page after it.
@@ -101,23 +107,28 @@ class Desk:
     def _change(self, code: str, n: int, what: str) -> Page:
         if self._study.refusal(code):
             return self._welcome("unknown", "")
-        with self._locks[code]:
-            log = self._log(code)
-            if log is None:
-                return self._welcome("gone", "")
-            if n != log.n:
-                # The same click once more needs no explanation.
-                return self._page(log, "" if n == log.n - 1 and what == log.did else "stale")
-            try:
-                if what == "undo" and log.given:
-                    log.undo()
-                elif what in get_args(Choice) and not log.is_finished:
-                    log.answer(what)  # type: ignore[arg-type]
-            except FileNotFoundError:
-                return self._welcome("gone", "")
-            except OSError:
-                return self._page(log, "full")
-            return self._page(log)
+        try:
+            with self._locks[code]:
+                log = self._log(code)
+                return self._welcome("gone", "") if log is None else self._changed(log, n, what)
+        except (OSError, WideSpectrumError) as error:
+            return self._stuck(code, error)
+
+    def _changed(self, log: RaterLog, n: int, what: str) -> Page:
+        if n != log.n:
+            # The same click once more needs no explanation.
+            return self._page(log, "" if n == log.n - 1 and what == log.did else "stale")
+        try:
+            if what == "undo" and log.given:
+                log.undo()
+            elif what in get_args(Choice) and not log.is_finished:
+                log.answer(what)  # type: ignore[arg-type]
+        except FileNotFoundError:
+            return self._welcome("gone", "")
+        except OSError as error:
+            self._report(f"{log.code}: an answer could not be stored: {error}")
+            return self._page(log, "full")
+        return self._page(log)
 
     def _log(self, code: str) -> RaterLog | None:
         """The log of a rater, which may have been deleted while the server runs."""
@@ -128,6 +139,10 @@ class Desk:
         if code not in self._logs:
             self._logs[code] = read_log(path)
         return self._logs[code]
+
+    def _stuck(self, code: str, error: Exception) -> Page:
+        self._report(f"{code} cannot go on: {error}")
+        return self._welcome("full" if isinstance(error, OSError) else "broken", code)
 
     def _welcome(self, why: str, code: str) -> Page:
         return Page(screen="welcome", code=code, notice=self._refusals[why])

@@ -131,6 +131,12 @@ def start_log(run: Path, code: str, items: Sequence[Item], text: str) -> RaterLo
     return RaterLog(path, tuple(items), text, last=first["time"])
 
 
+def _require_time(text: str) -> str:
+    if datetime.datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError(f"expected a time in UTC, got {text!r}")
+    return text
+
+
 def _require_next(log: RaterLog, line: dict[str, Any]) -> None:
     """ValueError where `line` cannot come after the lines so far."""
     if line["n"] != log.n + 1:
@@ -139,6 +145,7 @@ def _require_next(log: RaterLog, line: dict[str, Any]) -> None:
     places = {"answer": range(done, min(done + 1, len(log.items))), "undo": range(max(done - 1, 0), done)}
     if line["item"] not in places.get(line["event"], ()):
         raise ValueError(f"{line['event']!r} of item {line['item']} does not follow from the lines before")
+    _require_time(line["time"])
     if line["event"] == "answer" and line["choice"] not in get_args(Choice):
         raise ValueError(f"expected the choice first, second or tie, got {line['choice']!r}")
 
@@ -160,7 +167,7 @@ def read_log(path: Path) -> RaterLog:
         if first["event"] != "start" or first["code"] != path.stem:
             raise ValueError(f"expected the start of {path.stem}, got {first['event']!r} of {first['code']!r}")
         log = RaterLog(path, tuple(Item(*row) for row in first["items"]), first["text"])
-        log.torn, log.last = bool(rest), first["time"]
+        log.torn, log.last = bool(rest), _require_time(first["time"])
         for text in whole[1:]:
             number += 1
             _require_next(log, line := json.loads(text))

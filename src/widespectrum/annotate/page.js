@@ -56,10 +56,12 @@ window.people = (() => {
   }, true);
 
   document.addEventListener("keydown", (event) => {
+    // A browser presses the focused button again for as long as Enter is held down.
+    if (event.repeat && event.key === "Enter" && event.target.closest?.("button")) event.preventDefault();
     const name = KEYS[event.key?.toLowerCase()] ?? DIGITS[event.code];
     const typing = event.target.closest?.("input, textarea, select");
     if (!name || typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
-    button(name)?.click();
+    (button(name) ?? (name === "undo" ? button("back") : null))?.click();
   });
 
   new MutationObserver(look).observe(document.documentElement, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-n"] });

@@ -109,6 +109,9 @@ class Study:
 
     def begin(self, code: str) -> RaterLog:
         """Start the log of a rater who has consented and has none."""
+        if not _path(self.run).exists():
+            # The folder was deleted while raters are at work: without the study their answers cannot be exported.
+            self.save()
         pairs = [self.pairs[key] for key in self._keys_of(code)]
         items = plan(pairs, list(self.pairs.values()), code=code, seed=self.settings.seed, checks=self.settings.checks)
         return start_log(self.run, code, items, TEXT_VERSION)
@@ -125,14 +128,21 @@ class Study:
                 waiting.update(item.key for item in log.items[len(log.given) :] if item.kind == "pair")
         return serve(self.keys, answered, waiting, self.settings.per_rater)
 
+    def save(self) -> None:
+        """Write the settings and the pairs down."""
+        content = {"text": TEXT_VERSION, **dataclasses.asdict(self.settings), "keys": self.keys}
+        store.write_file(_path(self.run), (json.dumps(content, indent=1) + "\n").encode())
+
     def planned(self) -> list[str]:
         """One sentence per thing to know before it starts."""
         settings = self.settings
-        lines = [f"{len(self.keys)} pairs of {len({self.pairs[key].generator for key in self.keys})} generators"]
+        generators = len({self.pairs[key].generator for key in self.keys})
+        lines = [f"{_count(len(self.keys), 'pair')} of {_count(generators, 'generator')}"]
         if settings.raters:
             sizes = [len(keys) for keys in self._dealt.values()]
             each = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else str(max(sizes))
-            lines.append(f"{len(settings.raters)} raters; each pair goes to {settings.overlap}, each rater has {each}")
+            raters = _count(len(settings.raters), "rater")
+            lines.append(f"{raters}; each pair goes to {settings.overlap}, each rater has {each}")
         else:
             share = min(settings.per_rater, len(self.keys))
             lines.append(f"open to anybody with the address; each rater has {share}, those with the fewest answers")
@@ -142,6 +152,10 @@ class Study:
         if settings.pairs is None and len(self.pairs) > len(self.keys):
             lines.append(f"{len(self.pairs) - len(self.keys)} pairs were made after the study began and are not in it")
         return lines
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _path(run: Path) -> Path:
@@ -177,8 +191,7 @@ def open_study(run: Path, given: Mapping[str, Any] | None = None) -> Study:
         raise InputError(f"--pairs {settings.pairs}: the run has {len(pairs)} pairs to judge; ask for as many or fewer")
     keys = [key_of(pair) for pair in sample(pairs, settings.pairs, settings.seed)]
     study = Study(run, settings, keys)
-    content = {"text": TEXT_VERSION, **dataclasses.asdict(settings), "keys": keys}
-    store.write_file(path, (json.dumps(content, indent=1) + "\n").encode())
+    study.save()
     return study
 
 

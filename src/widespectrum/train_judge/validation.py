@@ -60,8 +60,7 @@ def _figures(given: Floats, probabilities: Floats, clusters: Sequence[str]) -> d
     names = [f"{name}{end}" for name in _FIGURES for end in ("", "_ci_low", "_ci_high")]
     result |= {name: agreement[name] for name in names if name in agreement}
     # One image in two rows has one J, but for rounding, which must not decide their ranks.
-    options = {"n_resamples": _RESAMPLES, "seed": 0, "confidence_level": _LEVEL, "interval": "percentile"}
-    ranks = spearman(expected.round(6), given, clusters, **options)
+    ranks = spearman(expected.round(6), given, clusters, n_resamples=_RESAMPLES, confidence_level=_LEVEL)
     result |= {name.replace("rho", "spearman"): value for name, value in ranks.items() if name.startswith("rho")}
     result |= {"n_target": agreement["n_reference"], "n_answer": agreement["n_verdict"]}
     result["confusion_matrix"] = agreement["confusion_matrix"]
