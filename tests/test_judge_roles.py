@@ -22,7 +22,9 @@ def add_judge(run, label, *, every=1, **answers):
 
     Of pairs it answers `every` second, third or so.
     """
-    runs.register(run, "judges", label, ModelSpec(adapter="vlm", name="vlm", revision="v1", params={"model": label}))
+    runs.register(
+        run, "judges", label, ModelSpec(adapter="external", name="judge", revision="v1", params={"model": label})
+    )
     rows = []
     for number, pair in list(enumerate(pipeline.image_pairs(run)))[::every]:
         own, rival = pair.image_ids["wide_spectrum"], pair.image_ids["original"]
@@ -74,6 +76,14 @@ def test_a_role_in_which_nobody_answered_stays_empty(run_copy):
 def test_a_wanted_judge_must_be_one_of_the_run(judged, role):
     with pytest.raises(InputError, match=rf"^{role}_judge 'd' is no judge of this run; it has: pixel, a, b, c$"):
         pick(judged, **{f"{role}_judge": "d"})
+
+
+def test_a_wanted_judge_must_be_asked_what_it_is_wanted_for(judged):
+    runs.register(judged, "judges", "e", ModelSpec(adapter="vlm-effects", name="vlm-effects", revision="v1"))
+    assert pick(judged, effect_judge="e", content_judge="e").effect == "e"
+    for role in ("verdict", "dimension"):
+        with pytest.raises(InputError, match=rf"^{role}_judge 'e' is asked nothing of the kind: name one that is"):
+            pick(judged, **{f"{role}_judge": "e"})
 
 
 def test_what_counts_and_what_stands_beside(judged):

@@ -102,7 +102,10 @@ def chosen_models(
             f"{folder} holds no images to {'score' if kind == 'reward_models' else 'judge'}: run the generate stage "
             "first"
         )
-    chosen: dict[str, Any] = {kind: choices(names)} if names else {}
+    own = {choice.label: choice for choice in getattr(config, kind)}
+    chosen: dict[str, Any] = {}
+    if names:
+        chosen[kind] = tuple(own[name] if name in own else choices([name])[0] for name in names)
     config = dataclasses.replace(config, **chosen)
     run_models.check_named(run, config, kind)
     return config, run_models.load_models(config, manifest.specs.get("reward_models", {}))

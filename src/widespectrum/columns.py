@@ -11,6 +11,8 @@ import pandas as pd
 from . import store
 from .config import EvaluateConfig
 from .errors import InputError, RunFolderError
+from .judges import JUDGES
+from .registry import imported
 from .runs import read_manifest
 from .types import DIMENSIONS, ModelSpec
 
@@ -137,17 +139,26 @@ def able_judges(run: Path) -> dict[str, list[str]]:
     }
 
 
+def _can_answer(spec: str, asked: Sequence[str]) -> bool:
+    """Whether a judge is asked one of these; of people and those of other programs it is not known beforehand."""
+    entry = JUDGES.get(ModelSpec.parse(spec).adapter)
+    return entry is None or any(each in imported(entry).dimensions for each in asked)
+
+
 def pick_judges(run: Path, wanted: EvaluateConfig) -> Judges:
     """The judges whose answers count: those that `wanted` names; else of each role the first that answered in it, the
     judge of the verdicts before others.
 
-    InputError where a wanted one is no judge of the run.
+    InputError where a wanted one is no judge of the run, or of another kind.
     """
-    judges, able = list(read_manifest(run).specs.get("judges", {})), able_judges(run)
+    specs, able = read_manifest(run).specs.get("judges", {}), able_judges(run)
+    judges = list(specs)
     chosen: dict[str, str] = {}
     for role in ASKED:
         if (name := getattr(wanted, f"{role}_judge")) and name not in judges:
             raise InputError(f"{role}_judge {name!r} is no judge of this run; it has: {', '.join(judges) or 'none'}")
+        if name and not _can_answer(specs[name], ASKED[role]):
+            raise InputError(f"{role}_judge {name!r} is asked nothing of the kind: name one that is, or leave it out")
         first = chosen.get("verdict", "")
         rest = able[role] or (judges if role == "verdict" else [])
         chosen[role] = name or (first if first in able[role] else next(iter(rest), ""))

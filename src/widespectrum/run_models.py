@@ -200,6 +200,8 @@ def register(run: Path, models: Models, kinds: Sequence[str] = KINDS) -> None:
             if counts_votes(model):
                 _bind(run, label, model)
             twin = labels.setdefault(model.spec.key, label)
+            others = (each for each, text in begun.items() if ModelSpec.parse(text).key == model.spec.key)
+            twin = next((each for each in others if each != label), twin)
             if twin != label:
                 raise InputError(f"{label} is the same as {twin}: delete one")
             runs.register(run, kind, label, model.spec)

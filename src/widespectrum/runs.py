@@ -160,14 +160,28 @@ def read_manifest(run: Path) -> RunManifest:
 
 
 def check_run(run: Path, config: RunConfig) -> RunManifest:
-    """The manifest of `run`; RunFolderError where there is no run, or it was started with another run file."""
+    """The manifest of `run`; RunFolderError where there is no run, or it was started with another run file.
+
+    Judges and reward models without results may come, go and be corrected.
+    """
     manifest = read_manifest(run)
-    if (run / "run.toml").is_file() and read_run_file(run).asks_for != config.asks_for:
-        raise RunFolderError(
-            f"{run} holds a run of another run file ({run / 'run.toml'}): choose another folder with --out. Only "
-            "[evaluate] and batch_size may change; a judge or reward model without results is corrected in both files"
-        )
+    if (run / "run.toml").is_file():
+        begun = read_run_file(run)
+        if begun.asks_for != config.asks_for and _begun(run, begun) != _begun(run, config):
+            raise RunFolderError(
+                f"{run} holds a run of another run file ({run / 'run.toml'}): choose another folder with --out. Only "
+                "[evaluate], batch_size, and judges and reward models without results may change"
+            )
     return manifest
+
+
+def _begun(run: Path, config: RunConfig) -> tuple[Any, ...]:
+    """What a run file asks for, of judges and reward models only those that have results in `run`."""
+    kept = {
+        kind: tuple(choice for choice in getattr(config, kind) if _has_results(run, kind, choice.label))
+        for kind in ("reward_models", "judges")
+    }
+    return dataclasses.replace(config, **kept).asks_for
 
 
 def _same_run(run: Path, config: RunConfig, datasets: Mapping[str, str]) -> None:

@@ -61,6 +61,10 @@ def prompt_set_of(config: RunConfig) -> PromptSet:
 def start(run: Path, config: RunConfig, models: Models, prompt_set: PromptSet, kinds: Sequence[str] = KINDS) -> None:
     """Open or reopen the run folder and write down its models of `kinds`."""
     runs.open_run(run, config, datasets={prompt_set.name: prompt_set.revision}, prompts=prompt_set.prompts)
+    # Those of an earlier form of the run file that gave nothing are not waited for.
+    for kind in {"judges", "reward_models"}.intersection(kinds):
+        table = runs.read_manifest(run).specs.get(kind, {})
+        runs.withdraw(run, kind, table.keys() - getattr(models, kind).keys())
     register(run, models, kinds)
 
 
@@ -174,7 +178,8 @@ def judge(run: Path, config: RunConfig, models: Models, say: Say) -> list[Failur
     failures: list[Failure] = []
     spent, left = "", 0
     for work in works:
-        if not work.asks or (spent and judging.is_endpoint(work.judge)):
+        waits = judging.is_endpoint(work.judge) or counts_votes(work.judge)
+        if not work.asks or (spent and waits):
             left += len(work.asks)
             continue
         judged = _judge_one(run, work, config.batch_size)

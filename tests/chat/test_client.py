@@ -86,8 +86,6 @@ def test_what_stands_around_the_reply_is_passed_over(journal, text):
         ("[3]", "bad", "expected a JSON object, got list"),
         ({"rating": "3"}, "bad", r"\$\.rating: '3' is not of type 'integer'"),
         (Reply('{"rat', finish_reason="length"), "bad", "cut off at the token limit"),
-        (Reply(None, refusal="I cannot."), "bad", "a refusal: I cannot."),
-        (Reply("I cannot.", refusal="I cannot."), "bad", "a refusal: I cannot."),
         (Reply(None, finish_reason="error"), "bad", r"no text \(finish reason error\)"),
         (Reply(body="<html>busy</html>"), "error", "no chat completion came: <html>busy</html>"),
         (Reply(body='{"error": {"message": "busy"}}'), "error", "no chat completion came"),
@@ -173,8 +171,8 @@ def test_a_reply_that_never_fits_is_handed_over(journal, pauses):
 @pytest.mark.parametrize(
     ("reply", "requests", "is_refused", "raw"),
     [
-        (Reply(None, refusal="I cannot."), 2, True, "I cannot."),
-        (Reply("Sorry.", refusal="I cannot."), 2, True, "Sorry."),
+        (Reply(None, refusal="I cannot."), 1, True, "I cannot."),
+        (Reply("Sorry.", refusal="I cannot."), 1, True, "Sorry."),
         (Reply('{"rat', finish_reason="content_filter"), 1, True, '{"rat'),
         (Reply(None, finish_reason="content_filter: SAFETY"), 1, True, ""),
         (Reply(status=400, code="content_policy_violation"), 1, True, "content_policy_violation"),

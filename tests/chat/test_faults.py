@@ -50,9 +50,9 @@ def expected(key):
         said.append(script(key, attempt))
         if said[-1] in ("good", "slow"):
             return said, "answered"
-        if said[-1] in ("filter", "filtered"):
+        if said[-1] in ("refusal", "filter", "filtered"):
             return said, "refused"
-    ends = {"refusal": "refused", "malformed": "bad", "extra": "bad"}
+    ends = {"malformed": "bad", "extra": "bad"}
     return said, ends.get(said[-1], "failed")
 
 

@@ -105,4 +105,4 @@ def test_a_refusal_is_paid_for(journal):
     with serving([Reply(None, refusal="No.")]) as server, opened(server, journal, pricing=PRICING, attempts=2) as chat:
         with pytest.raises(BadReplyError):
             chat.ask("q", MESSAGES, SCHEMA)
-        assert chat.spent() == Spent(2, Tokens(14, 10), 15)
+        assert chat.spent() == Spent(1, Tokens(7, 5), 7.5)

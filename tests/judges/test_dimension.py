@@ -165,14 +165,28 @@ def test_it_is_asked_as_it_was_trained(base, lora, tmp_path):
     shutil.copytree(lora, trained)
     assert DimensionJudge(adapter=trained).max_pixels == dimension_text.MAX_PIXELS
     file = trained / dimension_text.RECIPE
-    file.write_text(json.dumps(dimension_text.recipe(5000)))
+    file.write_text(json.dumps(dimension_text.recipe(5000, DIMENSIONS)))
     assert DimensionJudge(adapter=trained).max_pixels == 5000
     assert DimensionJudge(adapter=trained, max_pixels=6000).max_pixels == 6000
-    file.write_text(json.dumps({**dimension_text.recipe(5000), "instruction": "0" * 16}))
+    file.write_text(json.dumps({**dimension_text.recipe(5000, DIMENSIONS), "instruction": "0" * 16}))
     with pytest.raises(InputError, match="was trained with other instruction texts"):
         DimensionJudge(adapter=trained)
-    file.write_text(json.dumps({**dimension_text.recipe(5000), "max_pixels": "many"}))
+    file.write_text(json.dumps({**dimension_text.recipe(5000, DIMENSIONS), "max_pixels": "many"}))
     with pytest.raises(InputError, match="is no record of a dimension judge"):
+        DimensionJudge(adapter=trained)
+
+
+def test_it_abstains_on_what_it_was_not_taught(base, lora, tmp_path):
+    trained = tmp_path / "trained"
+    shutil.copytree(lora, trained)
+    (trained / dimension_text.RECIPE).write_text(json.dumps(dimension_text.recipe(5000, ["clarity"])))
+    image = Image.new("RGB", (64, 64), "gray")
+    asked = questions(image, dimensions=["clarity", "emotion"])
+    taught, untaught = loaded(trained, base=base).judge(asked)
+    assert isinstance(taught, Answer)
+    assert untaught == Abstention("this judge was not trained on emotion")
+    (trained / dimension_text.RECIPE).write_text(json.dumps(dimension_text.recipe(5000, ["sharpness"])))
+    with pytest.raises(InputError, match="no record of a dimension judge .*there is no dimension 'sharpness'"):
         DimensionJudge(adapter=trained)
 
 

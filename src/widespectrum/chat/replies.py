@@ -79,7 +79,10 @@ class Outcome:
     @property
     def is_worth_a_retry(self) -> bool:
         """Whether the same request may get another outcome."""
-        if self.concerns_the_question or self.kind == "insufficient_quota" or (self.wait or 0) > _LONGEST_RETRY_AFTER:
+        # A refusal is an answer: whoever asks until it is another one has paid for a worse one.
+        if self.refused or self.concerns_the_question or self.kind == "insufficient_quota":
+            return False
+        if (self.wait or 0) > _LONGEST_RETRY_AFTER:
             return False
         return self.code is None or self.code in (200, 408, 409, 429) or self.code >= 500
 

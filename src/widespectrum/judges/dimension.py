@@ -48,7 +48,7 @@ class DimensionJudge(LocalJudge):
     `adapter` is the folder of a LoRA that peft saved (see `widespectrum train-judge`), or of a whole model. `base` is
     the model under the LoRA: a folder, or a repository of the Hub; by default the one that the LoRA names, else
     Qwen3-VL-4B-Instruct. An image keeps its aspect ratio and has `max_pixels` at most; by default as many as in
-    training.
+    training. It abstains on dimensions that it was not trained on, where a record of that lies beside its weights.
     """
 
     dimensions = DIMENSIONS
@@ -71,6 +71,7 @@ class DimensionJudge(LocalJudge):
         if not str(adapter).strip() or not self._folder.is_dir():
             raise InputError(f"{_NAME}: there is no folder {str(adapter)!r}: give that of a trained judge as adapter")
         recipe = read_recipe(self._folder) or {}
+        self._taught = frozenset(recipe.get("dimensions", dimensions_with_text()))
         self._lora = is_lora(self._folder)
         super().__init__(
             _NAME,
@@ -110,7 +111,9 @@ class DimensionJudge(LocalJudge):
 
     def _conversation(self, question: Question) -> tuple[str, Sequence[str | Image]] | Abstention:
         if question.rival is not None or question.dimension not in dimensions_with_text():
-            return Abstention("the dimension judge only rates an image alone, on the dimensions that it was taught")
+            return Abstention("the dimension judge only rates an image alone, on a dimension")
+        if question.dimension not in self._taught:
+            return Abstention(f"this judge was not trained on {question.dimension}")
         system, text = dimension_conversation(question.dimension)
         return system, [question.image, text]
 

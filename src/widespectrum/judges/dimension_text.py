@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -73,9 +74,10 @@ def texts_digest() -> str:
     return digest([dimension_conversation(name) for name in dimensions_with_text()])[:16]
 
 
-def recipe(max_pixels: int) -> dict[str, Any]:
+def recipe(max_pixels: int, dimensions: Sequence[str]) -> dict[str, Any]:
     """What training writes as JSON to `RECIPE` beside the weights, so that the judge is asked as it was trained."""
-    return {"instruction": texts_digest(), "version": VERSION, "max_pixels": max_pixels}
+    facts = {"instruction": texts_digest(), "version": VERSION, "max_pixels": max_pixels}
+    return {**facts, "dimensions": sorted(dimensions)}
 
 
 def read_recipe(folder: Path) -> dict[str, Any] | None:
@@ -91,6 +93,8 @@ def read_recipe(folder: Path) -> dict[str, Any] | None:
         texts, version, max_pixels = found["instruction"], found["version"], found["max_pixels"]
         if type(max_pixels) is not int or max_pixels < 1:
             raise ValueError(f"max_pixels is {max_pixels!r}")
+        if unknown := {*found["dimensions"]} - {*dimensions_with_text()}:
+            raise ValueError(f"there is no dimension {min(map(str, unknown))!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is no record of a dimension judge ({error}): copy it again, or delete it") from None
     if (texts, version) != (texts_digest(), VERSION):

@@ -16,8 +16,8 @@ _WORDS = {1.0: "the image", 0.0: "its rival", 0.5: "a tie"}
 
 
 class MajorityJudge:
-    """The answer that more than half of `judges` give (labels, with commas or semicolons between them); a tie where
-    none has so many.
+    """The answer that more than half of `judges` give (labels, with semicolons between them); a tie where none has
+    so many.
 
     Every row is a vote over the same rows of the judges: that of an order over their answers in this order, the
     aggregate over their aggregates, which is where a judge whose answer changes with the order counts as a tie. A judge

@@ -122,11 +122,12 @@ def _go(training: _Training) -> None:
 def _record(training: _Training) -> dict[str, Any]:
     """What training.json says: what decides on the weights, and with what they were made."""
     options, data, base = training.options, training.data, training.base
+    asked = recipe(options.max_pixels, options.dimensions)
     identity = {
         "data_sha256": training.material.digest,
         **{f"base_{name}": value for name, value in base.pin.items()},
         **options.identity,
-        **{f"recipe_{name}": value for name, value in recipe(options.max_pixels).items() if name != "max_pixels"},
+        **{f"recipe_{name}": asked[name] for name in ("instruction", "version")},
         **TRAINED,
         "precision": precision(),
     }
@@ -162,7 +163,7 @@ def _train(training: _Training) -> None:
     if checkpoint := last_checkpoint(out):
         say(f"going on after step {int(checkpoint.name.split('-')[1]):,}")
     # Beside the adapter, whose weights come last and stand for a whole one.
-    write_json(out / RECIPE, recipe(options.max_pixels))
+    write_json(out / RECIPE, recipe(options.max_pixels, options.dimensions))
     qwen = _opened(training, None)
 
     def validate(epoch: int) -> dict[str, Any]:
