@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 
 from widespectrum import pipeline, runs, store
-from widespectrum.config import read_run_file
-from widespectrum.errors import InputError
+from widespectrum.config import parse_run_file, read_run_file
+from widespectrum.errors import InputError, RunFolderError
 from widespectrum.judges.majority import MajorityJudge
 from widespectrum.run_models import Models, finished, register
 from widespectrum.types import ModelSpec, Verdict
@@ -37,6 +37,30 @@ def test_a_judge_stays_at_the_commit_of_the_run(run_copy):
 def test_one_judge_has_one_label(run_copy):
     with pytest.raises(InputError, match=r"^b is the same as a: delete one$"):
         enter(run_copy, a=Pinned(), b=Pinned())
+
+
+def test_one_judge_has_one_label_in_all_commands(run_copy):
+    enter(run_copy, a=Pinned())
+    with pytest.raises(InputError, match=r"^b is the same as a: delete one$"):
+        enter(run_copy, b=Pinned())
+
+
+def test_a_judge_without_results_may_be_corrected_in_the_run_file(run_copy):
+    """And one with results may not: it is in the tables."""
+    text = read_run_file(run_copy).text
+
+    def asking(judge):
+        return parse_run_file(f'{text}\n[[judges]]\nname = "rule"\nreward_model = "{judge}"\n')
+
+    for judge in ("oracl", "oracle"):
+        config = asking(judge)
+        runs.check_run(run_copy, config)
+        runs.save_run_file(run_copy, config)
+    runs.check_run(run_copy, parse_run_file(text))
+    with pytest.raises(RunFolderError, match="judges and reward models without results may change"):
+        runs.check_run(run_copy, parse_run_file(text.replace('name = "pixel"', 'name = "rule"')))
+    with pytest.raises(RunFolderError, match="judges and reward models without results may change"):
+        runs.check_run(run_copy, parse_run_file(text.replace("strength = 3", "strength = 2")))
 
 
 def test_a_majority_takes_in_the_specs_of_its_judges_wherever_it_stands(run_copy):

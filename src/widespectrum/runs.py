@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, store
-from .config import RunConfig, read_run_file
+from .config import ModelChoice, RunConfig, read_run_file
 from .errors import InputError, RunFolderError
 from .types import ModelSpec, Prompt, RunManifest
 from .vendor import functional_digest
@@ -177,11 +177,11 @@ def check_run(run: Path, config: RunConfig) -> RunManifest:
 
 def _begun(run: Path, config: RunConfig) -> tuple[Any, ...]:
     """What a run file asks for, of judges and reward models only those that have results in `run`."""
-    kept = {
-        kind: tuple(choice for choice in getattr(config, kind) if _has_results(run, kind, choice.label))
-        for kind in ("reward_models", "judges")
-    }
-    return dataclasses.replace(config, **kept).asks_for
+
+    def kept(kind: str) -> tuple[ModelChoice, ...]:
+        return tuple(choice for choice in getattr(config, kind) if _has_results(run, kind, choice.label))
+
+    return dataclasses.replace(config, reward_models=kept("reward_models"), judges=kept("judges")).asks_for
 
 
 def _same_run(run: Path, config: RunConfig, datasets: Mapping[str, str]) -> None:

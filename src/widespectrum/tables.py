@@ -156,8 +156,8 @@ def _partly_judged(results: pd.DataFrame) -> list[str]:
     if partly.empty:
         return []
     return [
-        f"Only some of the images of {', '.join(partly)} have a verdict, but all refusals count: where pairs were drawn "
-        "for judging, refusals weigh too much in the success rate."
+        f"Only some of the images of {', '.join(partly)} have a verdict, but all refusals count: where pairs were "
+        "drawn for judging, refusals weigh too much in the success rate."
     ]
 
 

@@ -17,7 +17,7 @@ from widespectrum.chat import Reply as Answer
 from widespectrum.errors import ModelError
 from widespectrum.protocols import Spent, Tokens
 
-COUNT = 4300
+COUNT = 4600
 ATTEMPTS = 3
 SSE = Reply(body='data: {"choices": []}\n\n', headers={"Content-Type": "text/event-stream"})
 FAULTS = {

@@ -186,7 +186,7 @@ def test_it_abstains_on_what_it_was_not_taught(base, lora, tmp_path):
     assert isinstance(taught, Answer)
     assert untaught == Abstention("this judge was not trained on emotion")
     (trained / dimension_text.RECIPE).write_text(json.dumps(dimension_text.recipe(5000, ["sharpness"])))
-    with pytest.raises(InputError, match="no record of a dimension judge .*there is no dimension 'sharpness'"):
+    with pytest.raises(InputError, match=r"no record of a dimension judge .*there is no dimension 'sharpness'"):
         DimensionJudge(adapter=trained)
 
 
