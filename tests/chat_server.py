@@ -106,14 +106,22 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         server = self.server
+        length = int(self.headers["Content-Length"])
+        try:
+            content = self.rfile.read(length)
+        except ConnectionError:
+            content = b""
+        if len(content) < length:
+            return  # The client was killed while it was asking.
         with server.lock:
             server.at_once += 1
             server.most_at_once = max(server.most_at_once, server.at_once)
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        reply = server.reply_to(Received(self.path, self.headers, body))
-        server.closing.wait(reply.delay)
-        with server.lock:
-            server.at_once -= 1
+        try:
+            reply = server.reply_to(Received(self.path, self.headers, json.loads(content)))
+            server.closing.wait(reply.delay)
+        finally:
+            with server.lock:
+                server.at_once -= 1
         content = completion(reply, len(server.requests)).encode()
         length = {"Transfer-Encoding": "chunked"} if reply.chunked else {"Content-Length": str(len(content))}
         if reply.chunked:

@@ -39,6 +39,8 @@ GENERATOR_COLUMNS = {
     "coverage/verdict": "judged",
     "refusal_rate": "refused",
     "failure_rate": "failed",
+    "effect_gain": "effects",
+    "content_preservation": "content kept",
     "delta_j_selected": "ΔJ selected",
 }
 REWARD_METRICS = ("delta_reward", "reward_after")

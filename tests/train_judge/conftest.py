@@ -10,7 +10,8 @@ from tests.judges import made_qwen3vl
 from tests.train_judge import made_annotations
 
 
-@pytest.fixture(scope="session", autouse=True)
+# Per file, so that the tests of other folders have what they expect.
+@pytest.fixture(scope="module", autouse=True)
 def _cache(tmp_path_factory):
     cache = tmp_path_factory.mktemp("datasets")
     threads = torch.get_num_threads()
