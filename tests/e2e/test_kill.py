@@ -57,7 +57,7 @@ KILL_WHEN_THERE = [
     "scores/part-000000-*",
     "scores/part-000009-*",
     "verdicts/part-000000-*",
-    "verdicts/part-000011-*",
+    "verdicts/part-000001-*",
     "results/results.parquet",
 ]
 
