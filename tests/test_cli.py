@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.commands import invoke, refused
+from tests.rewards import made_visionreward
 from widespectrum import __version__, cli, run_models, runs, store
 from widespectrum.cli import app
 from widespectrum.config import parse_run_file
@@ -390,3 +391,15 @@ def test_a_label_names_one_model(run_text):
     )
     with pytest.raises(WideSpectrumError, match=r"judge rule\[reward_model=2\] is named twice: delete one"):
         run_models.load_models(parse_run_file(text))
+
+
+def test_a_reward_model_that_gave_nothing_is_not_waited_for(workplace, run_copy, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    options = {**made_visionreward.files(workplace / "vr"), "endpoint": "openai:x@https://nowhere.invalid/v1"}
+    given = ",".join(f"{name}={value}" for name, value in options.items())
+    # Found out when it is asked, with its spec long in the manifest: there is no key.
+    result = invoke("score", run_copy, "--reward-model", f"visionreward[{given}]")
+    assert result.exit_code == 2, result.output
+    assert "visionreward" not in runs.read_manifest(run_copy).specs["reward_models"]
+    assert invoke("score", run_copy, "--reward-model", "exposure").exit_code == 0
+    assert runs.read_manifest(run_copy).status == "complete"

@@ -40,9 +40,16 @@ def test_one_judge_has_one_label(run_copy):
 
 
 def test_one_judge_has_one_label_in_all_commands(run_copy):
+    """Unless nothing came of it under the other one."""
     enter(run_copy, a=Pinned())
-    with pytest.raises(InputError, match=r"^b is the same as a: delete one$"):
-        enter(run_copy, b=Pinned())
+    enter(run_copy, b=Pinned())
+    row = Verdict(
+        **{"prompt_id": "p", "image_id": "i", "rival_id": "", "dimension": "clarity", "judge": "a"},
+        **{"outcome": 1.0, "order": "both", "rationale": ""},
+    )
+    store.append(run_copy, "verdicts", [row])
+    with pytest.raises(InputError, match=r"^c is the same as a: delete one$"):
+        enter(run_copy, c=Pinned())
 
 
 def test_a_judge_without_results_may_be_corrected_in_the_run_file(run_copy):

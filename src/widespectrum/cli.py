@@ -126,13 +126,18 @@ def score(
 
 
 def _score_run(run: Path, out: Path | None, names: list[str]) -> None:
-    from . import run_models, stages
+    from . import run_models, runs, stages
 
     folder, config = target(run, out)
+    own = {choice.label for choice in config.reward_models}
     config, models = chosen_models(run, folder, config, "reward_models", names)
     with working_on(folder):
         run_models.register(folder, models, ["reward_models"])
-        failures = stages.score(folder, config, models, say)
+        try:
+            failures = stages.score(folder, config, models, say)
+        finally:
+            # Nobody waits for one that was only tried and gave nothing.
+            runs.withdraw(folder, "reward_models", models.reward_models.keys() - own)
         settle(folder, config, failures)
     exit_on(failures)
 

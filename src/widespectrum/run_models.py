@@ -201,7 +201,8 @@ def register(run: Path, models: Models, kinds: Sequence[str] = KINDS) -> None:
                 _bind(run, label, model)
             twin = labels.setdefault(model.spec.key, label)
             others = (each for each, text in begun.items() if ModelSpec.parse(text).key == model.spec.key)
-            twin = next((each for each in others if each != label), twin)
+            # What was only tried under another label is in no table.
+            twin = next((each for each in others if each != label and runs.has_results(run, kind, each)), twin)
             if twin != label:
                 raise InputError(f"{label} is the same as {twin}: delete one")
             runs.register(run, kind, label, model.spec)

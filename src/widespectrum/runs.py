@@ -23,6 +23,8 @@ from .vendor import functional_digest
 __all__ = [
     "check_run",
     "finish",
+    "has_results",
+    "held",
     "locked",
     "open_run",
     "read_manifest",
@@ -72,26 +74,35 @@ def _refuse_foreign(run: Path) -> None:
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold the run folder for this process; RunFolderError where another process has it.
+def held(path: Path, taken: str, advice: str) -> Iterator[None]:
+    """Hold a lock file for this process; RunFolderError "`taken` by (the owner): `advice`" where another has it.
 
-    The lock belongs to the process, so a killed one leaves none behind. A folder with other things in it is refused
-    and left as it is.
+    The lock belongs to the process, so a killed one leaves none behind.
     """
     import fcntl
 
-    _refuse_foreign(run)
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("a+") as file:
+    with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             owner = file.read().strip() or "another process"
-            raise RunFolderError(f"{run} is in use by {owner}: wait for it to end, or stop it") from None
+            raise RunFolderError(f"{taken} by {owner}: {advice}") from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
+        yield
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the run folder for this process; RunFolderError where another process has it.
+
+    A folder with other things in it is refused and left as it is.
+    """
+    _refuse_foreign(run)
+    run.mkdir(parents=True, exist_ok=True)
+    with held(run / ".lock", f"{run} is in use", "wait for it to end, or stop it"):
         store.clean(run)
         yield
 
@@ -179,7 +190,7 @@ def _begun(run: Path, config: RunConfig) -> tuple[Any, ...]:
     """What a run file asks for, of judges and reward models only those that have results in `run`."""
 
     def kept(kind: str) -> tuple[ModelChoice, ...]:
-        return tuple(choice for choice in getattr(config, kind) if _has_results(run, kind, choice.label))
+        return tuple(choice for choice in getattr(config, kind) if has_results(run, kind, choice.label))
 
     return dataclasses.replace(config, reward_models=kept("reward_models"), judges=kept("judges")).asks_for
 
@@ -211,7 +222,8 @@ def open_run(run: Path, config: RunConfig, *, datasets: Mapping[str, str], promp
     store.append(run, "prompts", [prompt for prompt in prompts if (prompt.pair_id, prompt.role) in todo])
 
 
-def _has_results(run: Path, kind: str, label: str) -> bool:
+def has_results(run: Path, kind: str, label: str) -> bool:
+    """Whether the tables of `run` hold anything of the model with this label."""
     return any(label in store.read(run, table, [column])[column].to_pylist() for table, column in _RESULTS[kind])
 
 
@@ -233,7 +245,7 @@ def register(run: Path, kind: str, label: str, spec: ModelSpec) -> None:
     manifest = read_manifest(run)
     table = dict(manifest.specs.get(kind, {}))
     known = ModelSpec.parse(table[label]) if label in table else spec
-    if known.key != spec.key and _has_results(run, kind, label):
+    if known.key != spec.key and has_results(run, kind, label):
         raise RunFolderError(
             f"{run} holds results of {label} with {_other(known, spec)}, which is now {_other(spec, known)}: give it "
             "another label=NAME, or choose another folder with --out"
@@ -248,7 +260,7 @@ def withdraw(run: Path, kind: str, labels: Collection[str]) -> None:
     """Take off the manifest which of `labels` have no results: they were only tried, and nobody waits for them."""
     manifest = read_manifest(run)
     table = manifest.specs.get(kind, {})
-    kept = {label: spec for label, spec in table.items() if label not in labels or _has_results(run, kind, label)}
+    kept = {label: spec for label, spec in table.items() if label not in labels or has_results(run, kind, label)}
     if kept != table:
         write_manifest(run, dataclasses.replace(manifest, specs={**manifest.specs, kind: kept}))
 

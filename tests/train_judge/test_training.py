@@ -151,7 +151,7 @@ def test_folders_that_cannot_be_trained_in(data, base, tmp_path):
         train_judge(str(data), tmp_path, options(base), say=silent)
     with pytest.raises(RunFolderError, match=r"notes.txt is a file"):
         train_judge(str(data), tmp_path / "notes.txt", options(base), say=silent)
-    with locked(tmp_path / "held"), pytest.raises(RunFolderError, match="held is in use by another process"):
+    with locked(tmp_path / "held"), pytest.raises(RunFolderError, match="held is in use by process"):
         train_judge(str(data), tmp_path / "held", options(base), say=silent)
 
 

@@ -18,6 +18,7 @@ from typing import Any, get_args
 
 from widespectrum import store
 from widespectrum.errors import RunFolderError
+from widespectrum.runs import held
 
 from .items import Choice, Item
 
@@ -191,19 +192,8 @@ def serving(run: Path) -> Iterator[None]:
 
     The other stages may work on the run meanwhile, and the answers so far can be exported.
     """
-    import fcntl
-
-    path = folder_of(run) / ".lock"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise RunFolderError(f"{run} is served to raters by {owner}: use that one, or stop it") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
-        store.clean(folder_of(run))
+    folder = folder_of(run)
+    folder.mkdir(exist_ok=True)
+    with held(folder / ".lock", f"{run} is served to raters", "use that one, or stop it"):
+        store.clean(folder)
         yield

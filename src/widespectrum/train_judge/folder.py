@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from widespectrum.errors import RunFolderError
+from widespectrum.runs import held
 from widespectrum.store import write_file
 
 __all__ = [
@@ -42,8 +42,8 @@ def refuse_foreign(out: Path) -> None:
     """RunFolderError where `out` is a file, or a folder that holds something else than a training."""
     if out.exists() and not out.is_dir():
         raise RunFolderError(f"{out} is a file; a training needs a folder: choose another one with --out")
-    held = {path.name for path in out.iterdir()} if out.exists() else set()
-    if RECORD not in held and {name for name in held if not name.startswith(".")}:
+    files = {path.name for path in out.iterdir()} if out.exists() else set()
+    if RECORD not in files and {name for name in files if not name.startswith(".")}:
         raise RunFolderError(f"{out} is not empty and holds no training: choose another folder with --out")
 
 
@@ -51,11 +51,7 @@ def refuse_foreign(out: Path) -> None:
 def locked(out: Path) -> Iterator[None]:
     """Hold the folder for this process. RunFolderError where another one has it."""
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunFolderError(f"{out} is in use by another process: wait for it to end, or stop it") from None
+    with held(out / ".lock", f"{out} is in use", "wait for it to end, or stop it"):
         yield
 
 
